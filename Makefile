@@ -1,0 +1,122 @@
+# Two commands for everyone:   make demo   and   make test
+#
+# Needed beforehand: Python >= 3.11, a C++17 compiler and make. Everything else is installed into .venv, and
+# everything that a tool remembers goes to .cache, so nothing is left outside this folder but pip's own cache.
+#
+# All paths are relative: make splits names at spaces, and this folder's own path may have some.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test lint bench format clean distclean
+
+# A particular interpreter:    make demo PYTHON=/path/to/python3.12
+PYTHON ?=
+# Arguments passed on:         make test TESTS="tests/test_demo.py -x"   make demo DEMO="--epochs 4"
+TESTS ?=
+DEMO ?=
+BENCH ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+BUILD_INPUTS := pyproject.toml CMakeLists.txt $(wildcard csrc/*.* csrc/*/*.*)
+CXX_FILES := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp)
+PY_DIRS := $(wildcard src tests examples benchmarks tools)
+
+# Only the JAX host is installed here. Keras and Matplotlib would otherwise write to the home folder.
+IN_HERE := KERAS_BACKEND=jax KERAS_HOME="$$PWD/.cache/keras" MPLCONFIGDIR="$$PWD/.cache/matplotlib"
+
+help:
+	@echo "make demo     install into .venv, then train a forecaster on Recurra and on stock Keras, side by side"
+	@echo "make test     lint and all tests"
+	@echo "make lint     formatters (checking only), ruff, mypy, import-linter"
+	@echo "make format   let the formatters rewrite"
+	@echo "make bench    Recurra beside PyTorch, ONNX Runtime and stock Keras"
+	@echo "make clean    remove builds and caches; make distclean removes .venv too"
+
+demo: $(VENV)/installed-demo
+	@$(IN_HERE) $(PY) -m recurra demo $(DEMO)
+
+test: lint
+	@$(IN_HERE) $(PY) -m pytest $(TESTS)
+
+lint: $(VENV)/installed-dev
+	@echo "lint: ruff"
+	@$(PY) -m ruff check $(PY_DIRS)
+	@$(PY) -m ruff format --check $(PY_DIRS)
+	@echo "lint: clang-format"
+	@$(if $(CXX_FILES),$(VENV)/bin/clang-format --dry-run -Werror $(CXX_FILES))
+	@echo "lint: mypy"
+	@$(PY) -m mypy
+	@echo "lint: import-linter"
+	@PYTHONPATH=src $(PY) -c "from importlinter.cli import lint_imports_command as run; run()" \
+	  --cache-dir .cache/import_linter --no-logo
+
+format: $(VENV)/installed-dev
+	@$(PY) -m ruff check --fix-only --quiet $(PY_DIRS)
+	@$(PY) -m ruff format $(PY_DIRS)
+	@$(if $(CXX_FILES),$(VENV)/bin/clang-format -i $(CXX_FILES))
+
+bench: $(VENV)/installed-bench
+	@$(IN_HERE) $(PY) benchmarks/run.py $(BENCH)
+
+clean:
+	rm -rf build dist .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -f $(VENV)/installed-*
+
+distclean: clean
+	rm -rf $(VENV)
+
+# --- The environment. Each step leaves a stamp, so that a second run goes straight on. ---
+
+$(VENV)/made:
+	@found=; \
+	for candidate in "$(PYTHON)" python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	  [ -n "$$candidate" ] || continue; \
+	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    found="$$candidate"; break; \
+	  fi; \
+	  if [ "$$candidate" = "$(PYTHON)" ]; then break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  asked="$(PYTHON)"; asked="$${asked:-python3}"; \
+	  echo "Recurra needs Python 3.11 or newer; $$asked is: $$("$$asked" --version 2>&1 || true)" >&2; \
+	  echo "Install a newer one, or name it: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; \
+	fi; \
+	echo "Making $(VENV) with $$("$$found" --version)"; \
+	"$$found" -m venv $(VENV) || { \
+	  echo "Python could not make a virtual environment (see above)." >&2; \
+	  echo "On Debian and Ubuntu its venv module is a package of its own: python3-venv." >&2; exit 1; }
+	@$(PIP) --upgrade pip
+	@touch $@
+
+# The build's own needs go into the same environment (no build isolation): repeated builds are then incremental.
+$(VENV)/installed-build: $(VENV)/made pyproject.toml
+	@command -v "$${CXX:-c++}" >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null || { \
+	  echo "Recurra's engine is C++: no compiler was found (c++, g++ or clang++)." >&2; \
+	  echo "Install one (Debian and Ubuntu: g++; macOS: xcode-select --install) or name it in CXX." >&2; exit 1; }
+	@echo "Installing the build's needs"
+	@$(PY) -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb')); \
+	print(*p['build-system']['requires'], 'cmake', 'ninja', sep='\n')" > $(VENV)/build-requires.txt
+	@$(PIP) -r $(VENV)/build-requires.txt
+	@touch $@
+
+define install
+	@echo "Building the engine and installing $(1) (some minutes the first time)"
+	@$(PIP) --no-build-isolation --editable ".[$(1)]"
+	@touch $@
+endef
+
+$(VENV)/installed-demo: $(VENV)/installed-build $(BUILD_INPUTS)
+	$(call install,jax$(,)plots$(,)demo)
+
+$(VENV)/installed-dev: $(VENV)/installed-build $(BUILD_INPUTS)
+	$(call install,jax$(,)plots$(,)demo$(,)bench$(,)dev)
+
+$(VENV)/installed-bench: $(VENV)/installed-build $(BUILD_INPUTS)
+	$(call install,jax$(,)bench)
+
+# A comma inside a call's argument.
+, := ,

@@ -1,0 +1,70 @@
+"""Recurra: Keras 3's recurrent layers on an engine of their own.
+
+Importing this package loads neither a framework nor the engine: every name below is loaded when it
+is first used, so a program pays only for what it touches.
+
+Example:
+    >>> import recurra
+    >>> recurra.set_num_threads(1)
+    >>> recurra.set_num_threads(0)  # back to the default, one thread per core
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from recurra import cells, engine, layers, reference, weights
+
+__all__ = ["__version__", "cells", "engine", "layers", "reference", "set_num_threads", "weights"]
+
+_MODULES = frozenset({"cells", "engine", "layers", "reference", "weights"})
+
+
+def set_num_threads(n: int) -> None:
+    """Set how many threads Recurra's own thread pool may use.
+
+    Results do not depend on it: they are bitwise equal for every number of threads.
+
+    Args:
+        n: Number of threads, at least 1; or 0 for the default, one per core that this process may
+            use.
+
+    Raises:
+        TypeError: if ``n`` is not an integer.
+        ValueError: if ``n`` is negative.
+
+    Example:
+        >>> recurra.set_num_threads(2)
+    """
+    if isinstance(n, bool) or not isinstance(n, int):
+        raise TypeError(
+            f"set_num_threads(n) got n={n!r} of type {type(n).__name__}; expected an integer: "
+            "1 or more threads, or 0 for the default (one per core)."
+        )
+    if n < 0:
+        raise ValueError(
+            f"set_num_threads(n) got n={n}; expected 1 or more threads, or 0 for the default "
+            "(one per core)."
+        )
+    from recurra import _engine
+
+    _engine.set_num_threads(n)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"recurra.{name}")
+    if name == "__version__":
+        # From the installed package's metadata: pyproject.toml stays the only place that states it.
+        from importlib.metadata import version
+
+        return version("recurra")
+    raise AttributeError(
+        f"module 'recurra' has no attribute {name!r}; it has {', '.join(__all__)}."
+    )
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
