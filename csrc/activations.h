@@ -1,0 +1,239 @@
+// The activations as vector functions: value, and derivative from the value (or the argument).
+//
+// exp, expm1, tanh and sigmoid are computed by range reduction x = n ln2 + r, |r| <= ln2/2, and the
+// Taylor polynomial of expm1(r): degree 7 in float32 (truncation below 2^-25 of r), 13 in float64
+// (below 2^-56 of r).  They cover the whole range, denormal results and infinities included; NaN
+// stays NaN.  gelu's erf and softplus's log1p are the C library's, lane by lane.
+#pragma once
+
+#include <cmath>
+#include <limits>
+
+#include "vec.h"
+
+namespace recurra {
+namespace RECURRA_ISA {
+
+template <class T>
+struct ExpConstants;
+template <>
+struct ExpConstants<float> {
+  static constexpr int degree = 7;
+  static constexpr int mantissa_bits = 23;
+  static constexpr int exponent_bias = 127;
+  static constexpr float round_magic = 12582912.0f;         // 1.5 * 2^23
+  static constexpr float ln2_high = 0.693359375f;           // few bits: n * ln2_high is exact
+  static constexpr float ln2_low = -2.12194440054690583e-4f;
+  static constexpr float lowest = -105.0f, highest = 89.0f;  // exp is 0 below and inf above
+  static constexpr float tanh_saturates = 10.0f;
+};
+template <>
+struct ExpConstants<double> {
+  static constexpr int degree = 13;
+  static constexpr int mantissa_bits = 52;
+  static constexpr int exponent_bias = 1023;
+  static constexpr double round_magic = 6755399441055744.0;  // 1.5 * 2^52
+  static constexpr double ln2_high = 0.693147180369123816490;
+  static constexpr double ln2_low = 1.90821492927058770002e-10;
+  static constexpr double lowest = -746.0, highest = 710.0;
+  static constexpr double tanh_saturates = 20.0;
+};
+
+// 1/2!, 1/3!, ... : expm1(r) = r + r^2 (1/2! + r (1/3! + ...)).
+inline constexpr double kInverseFactorials[] = {
+    1.0 / 2,         1.0 / 6,           1.0 / 24,          1.0 / 120,
+    1.0 / 720,       1.0 / 5040,        1.0 / 40320,       1.0 / 362880,
+    1.0 / 3628800,   1.0 / 39916800,    1.0 / 479001600,   1.0 / 6227020800.0};
+
+template <class T>
+struct Reduced {
+  Vec<T> expm1_r;               // expm1 of the reduced argument
+  typename VecTraits<T>::Int n;  // the power of two
+};
+
+template <class T>
+RECURRA_INLINE Reduced<T> reduce_exp(Vec<T> x) {
+  using C = ExpConstants<T>;
+  const Vec<T> magic = splat(C::round_magic);
+  const Vec<T> shifted = fma(x, splat(T(1.44269504088896340736)), magic);
+  const Vec<T> n = shifted - magic;
+  const Vec<T> r = fma(n, splat(-C::ln2_low), fma(n, splat(-C::ln2_high), x));
+  Vec<T> p = splat(T(kInverseFactorials[C::degree - 2]));
+#pragma GCC unroll 16
+  for (int k = C::degree - 3; k >= 0; --k) p = fma(p, r, splat(T(kInverseFactorials[k])));
+  return {fma(r * r, p, r), bits<T>(shifted) - bits<T>(magic)};
+}
+
+// 2^n for n within the normal exponents.
+template <class T>
+RECURRA_INLINE Vec<T> power_of_two(typename VecTraits<T>::Int n) {
+  using C = ExpConstants<T>;
+  return from_bits<T>((n + C::exponent_bias) << C::mantissa_bits);
+}
+
+template <class T>
+RECURRA_INLINE Vec<T> vexp(Vec<T> x) {
+  using C = ExpConstants<T>;
+  const Vec<T> low = splat(C::lowest), high = splat(C::highest);
+  x = x < low ? low : x;  // written so that NaN passes
+  x = x > high ? high : x;
+  const Reduced<T> e = reduce_exp<T>(x);
+  // Two factors: 2^n itself may be denormal or beyond the largest exponent.
+  const auto half = e.n >> 1;
+  return (e.expm1_r + splat(T(1))) * power_of_two<T>(half) * power_of_two<T>(e.n - half);
+}
+
+template <class T>
+RECURRA_INLINE Vec<T> vabs(Vec<T> x) {
+  constexpr auto all_but_sign = std::numeric_limits<typename VecTraits<T>::IntScalar>::max();
+  return from_bits<T>(bits<T>(x) & all_but_sign);
+}
+template <class T>
+RECURRA_INLINE Vec<T> copy_sign(Vec<T> magnitude, Vec<T> sign) {
+  return from_bits<T>(bits<T>(magnitude) | (bits<T>(sign) & ~bits<T>(vabs<T>(sign))));
+}
+
+// tanh|x| = e / (e + 2) with e = expm1(2|x|) = 2^n expm1(r) + (2^n - 1): no cancellation near zero.
+template <class T>
+RECURRA_INLINE Vec<T> vtanh(Vec<T> x) {
+  const Vec<T> one = splat(T(1)), limit = splat(ExpConstants<T>::tanh_saturates);
+  Vec<T> a = vabs<T>(x);
+  a = a > limit ? limit : a;
+  const Reduced<T> r = reduce_exp<T>(a + a);
+  const Vec<T> scale = power_of_two<T>(r.n);
+  const Vec<T> e = fma(scale, r.expm1_r, scale - one);
+  return copy_sign<T>(e / (e + splat(T(2))), x);
+}
+
+// With e = exp(-|x|): 1 / (1 + e) for x >= 0, e / (1 + e) below; nothing overflows.
+template <class T>
+RECURRA_INLINE Vec<T> vsigmoid(Vec<T> x) {
+  const Vec<T> zero = splat(T(0)), one = splat(T(1));
+  const Vec<T> e = vexp<T>(-vabs<T>(x));
+  return (x < zero ? e : one) / (one + e);
+}
+
+template <class T>
+RECURRA_INLINE Vec<T> vexpm1(Vec<T> x) {
+  using C = ExpConstants<T>;
+  const Vec<T> one = splat(T(1));
+  const Vec<T> low = splat(T(-40)), high = splat(C::highest);
+  Vec<T> c = x < low ? low : x;
+  c = c > high ? high : c;
+  const Reduced<T> r = reduce_exp<T>(c);
+  const auto half = r.n >> 1;  // 2^n overflows before expm1 does
+  const Vec<T> s1 = power_of_two<T>(half), s2 = power_of_two<T>(r.n - half);
+  const Vec<T> small = fma(s1 * s2, r.expm1_r, s1 * s2 - one);
+  const Vec<T> large = (r.expm1_r + one) * s1 * s2;
+  return c > splat(T(40)) ? large : small;
+}
+
+template <class T, class F>
+inline Vec<T> lane_by_lane(Vec<T> x, F f) {
+  T buffer[kLanes<T>];
+  store(buffer, x);
+  for (int i = 0; i < kLanes<T>; ++i) buffer[i] = f(buffer[i]);
+  return load(buffer);
+}
+
+// Klambauer et al. 2017, https://arxiv.org/abs/1706.02515.
+inline constexpr double kSeluAlpha = 1.6732632423543772848170429916717;
+inline constexpr double kSeluScale = 1.0507009873554804934193349852946;
+
+// Phi(x), the normal distribution function, of gelu(x) = x Phi(x).
+template <class T>
+inline Vec<T> normal_cdf(Vec<T> x) {
+  return lane_by_lane<T>(x, [](T v) { return T(0.5) * std::erfc(-v * T(0.70710678118654752440)); });
+}
+
+template <class T>
+inline Vec<T> activate(Activation kind, Vec<T> x) {
+  const Vec<T> zero = splat(T(0)), one = splat(T(1));
+  switch (kind) {
+    case Activation::tanh: return vtanh<T>(x);
+    case Activation::sigmoid: return vsigmoid<T>(x);
+    case Activation::hard_sigmoid: {
+      Vec<T> y = fma(x, splat(T(1.0 / 6)), splat(T(0.5)));
+      y = y < zero ? zero : y;
+      return y > one ? one : y;
+    }
+    case Activation::relu: return x < zero ? zero : x;
+    case Activation::softsign: {
+      // |x| / (1 + |x|) would be inf / inf at infinity.
+      const Vec<T> a = vabs<T>(x);
+      const Vec<T> y = a / (one + a);
+      return copy_sign<T>(a > splat(ExpConstants<T>::round_magic * T(4)) ? one : y, x);
+    }
+    case Activation::elu: return x > zero ? x : vexpm1<T>(x);
+    case Activation::selu:
+      return splat(T(kSeluScale)) * (x > zero ? x : splat(T(kSeluAlpha)) * vexpm1<T>(x));
+    case Activation::gelu: return x * normal_cdf<T>(x);
+    case Activation::silu: return x * vsigmoid<T>(x);
+    case Activation::exponential: return vexp<T>(x);
+    case Activation::softplus: {
+      const Vec<T> tail =
+          lane_by_lane<T>(vexp<T>(-vabs<T>(x)), [](T v) { return std::log1p(v); });
+      return (x < zero ? zero : x) + tail;
+    }
+    case Activation::linear: break;
+  }
+  return x;
+}
+
+// d activate / d x, from y = activate(x); x is read only where derivative_needs_input(kind).
+template <class T>
+inline Vec<T> activation_slope(Activation kind, Vec<T> x, Vec<T> y) {
+  const Vec<T> zero = splat(T(0)), one = splat(T(1));
+  switch (kind) {
+    case Activation::tanh: return fma(-y, y, one);
+    case Activation::sigmoid: return y * (one - y);
+    case Activation::hard_sigmoid: {
+      const Vec<T> inside = y < one ? splat(T(1.0 / 6)) : zero;
+      return y > zero ? inside : zero;
+    }
+    case Activation::relu: return y > zero ? one : zero;
+    case Activation::softsign: {
+      const Vec<T> rest = one - vabs<T>(y);
+      return rest * rest;
+    }
+    case Activation::elu: return y > zero ? one : y + one;
+    case Activation::selu:
+      return y > zero ? splat(T(kSeluScale)) : y + splat(T(kSeluScale * kSeluAlpha));
+    case Activation::gelu: {
+      const Vec<T> density =
+          vexp<T>(x * x * splat(T(-0.5))) * splat(T(0.39894228040143267794));
+      return fma(x, density, normal_cdf<T>(x));
+    }
+    case Activation::silu: {
+      const Vec<T> s = vsigmoid<T>(x);
+      return fma(y, one - s, s);
+    }
+    case Activation::exponential: return y;
+    case Activation::softplus: return -vexpm1<T>(-y);
+    case Activation::linear: break;
+  }
+  return one;
+}
+
+// The two activations of a layer.  The default pair is known at compile time, so its code is
+// inlined into the cells; any other pair is chosen by one well-predicted branch per vector.
+template <class T>
+struct DefaultActivations {
+  DefaultActivations(Activation, Activation) {}
+  RECURRA_INLINE Vec<T> main(Vec<T> x) const { return vtanh<T>(x); }
+  RECURRA_INLINE Vec<T> gate(Vec<T> x) const { return vsigmoid<T>(x); }
+  RECURRA_INLINE Vec<T> main_slope(Vec<T>, Vec<T> y) const { return fma(-y, y, splat(T(1))); }
+  RECURRA_INLINE Vec<T> gate_slope(Vec<T>, Vec<T> y) const { return y * (splat(T(1)) - y); }
+};
+template <class T>
+struct AnyActivations {
+  Activation main_kind, gate_kind;
+  AnyActivations(Activation m, Activation g) : main_kind(m), gate_kind(g) {}
+  Vec<T> main(Vec<T> x) const { return activate<T>(main_kind, x); }
+  Vec<T> gate(Vec<T> x) const { return activate<T>(gate_kind, x); }
+  Vec<T> main_slope(Vec<T> x, Vec<T> y) const { return activation_slope<T>(main_kind, x, y); }
+  Vec<T> gate_slope(Vec<T> x, Vec<T> y) const { return activation_slope<T>(gate_kind, x, y); }
+};
+
+}  // namespace RECURRA_ISA
+}  // namespace recurra

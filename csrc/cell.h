@@ -1,0 +1,79 @@
+// What a cell's functor sees of one row at one step, and what the scan needs to know of a cell.
+//
+// A functor is a struct template over T with
+//   kind              the Cell it implements
+//   columns           vectors per unit block in the pre-activation rows
+//   column_gate[]     Keras's gate index of each column
+//   input             the columns that the product x.kernel feeds
+//   phases, recurrent[phases]   the columns that each recurrent product feeds, in forward order
+//   has_cell_state
+//   forward<phase>(act, row, block, lanes, pre)    pre: this phase's columns, bias included
+//   backward<phase>(act, row, block, lanes)        phases in reverse order
+// A unit block is kLanes units; `lanes` of them exist in the last block.  All vectors of one unit
+// block lie together, so one register tile holds every gate of its units.
+#pragma once
+
+#include "activations.h"
+#include "vec.h"
+
+namespace recurra {
+namespace RECURRA_ISA {
+
+struct Columns {
+  int first, count;
+};
+
+template <class T>
+struct ForwardRow {
+  const T* gx;      // (blocks, columns) vectors: x.kernel + bias
+  const T* h_prev;  // (padded units), as are h, c, and the two below
+  T* h;
+  T* c;                 // in: previous cell state, out: the new one
+  T* update_gate;       // scratch between the phases of a two-phase cell
+  T* reset_h;           // r * h_prev: what the second recurrent product multiplies
+  T* output;            // (units) each from here on, nullable: rows of the user's arrays
+  Slots<T*> save;
+};
+
+template <class T>
+struct BackwardRow {
+  const T* h_prev;  // (units)
+  const T* c_prev;  // (units)
+  Slots<const T*> saved;   // (units); gate and pre may be null where the cell does not use them
+  Slots<const T*> d_saved;  // (units), nullable
+  const T* d_output;        // (units), nullable
+  T* dh;        // (padded) in: gradient of h from later steps; out: the part that bypasses the
+                // recurrent product
+  T* pending;   // (padded) gradient of outputs that masked steps repeated from this one
+  T* dc;        // (padded) in: gradient of c from later steps; out: of c_prev
+  T* product;   // (padded) d(operand of the later phase's recurrent product)
+  T* reset_h;   // (padded) out: r * h_prev, two-phase cells
+  T* dg;        // (blocks, columns) vectors: out: gradients of the pre-activations
+};
+
+// Everything that reaches h at this step.
+template <class T>
+RECURRA_INLINE Vec<T> incoming_dh(const BackwardRow<T>& row, Index u, int lanes) {
+  Vec<T> dh = load(row.dh + u) + load(row.pending + u);
+  store(row.pending + u, splat(T(0)));
+  if (row.d_output) dh = dh + load_n(row.d_output + u, lanes);
+  if (row.d_saved.hidden_state) dh = dh + load_n(row.d_saved.hidden_state + u, lanes);
+  return dh;
+}
+
+template <class T>
+RECURRA_INLINE void save_n(T* p, Index u, Vec<T> v, int lanes) {
+  if (p) store_n(p + u, v, lanes);
+}
+template <class T>
+RECURRA_INLINE Vec<T> add_n(Vec<T> v, const T* p, Index u, int lanes) {
+  return p ? v + load_n(p + u, lanes) : v;
+}
+// The argument of a gate's activation if it was kept, else `value` (which is not looked at).
+template <class T>
+RECURRA_INLINE Vec<T> kept_pre(const T* pre, Index u, int lanes, Vec<T> value) {
+  return pre ? load_n(pre + u, lanes) : value;
+}
+
+}  // namespace RECURRA_ISA
+}  // namespace recurra

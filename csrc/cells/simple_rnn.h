@@ -1,0 +1,44 @@
+// SimpleRNN (Elman 1990): h = activation(gx + h_prev.R).
+#pragma once
+
+#include "../cell.h"
+
+namespace recurra {
+namespace RECURRA_ISA {
+
+template <class T>
+struct SimpleRnn {
+  static constexpr Cell kind = Cell::simple_rnn;
+  static constexpr int columns = 1;
+  static constexpr int column_gate[] = {0};
+  static constexpr Columns input = {0, 1};
+  static constexpr int phases = 1;
+  static constexpr Columns recurrent[] = {{0, 1}};
+  static constexpr bool has_cell_state = false;
+
+  template <int phase, class Act>
+  static RECURRA_INLINE void forward(const Act& act, const ForwardRow<T>& row, Index block,
+                                     int lanes, const T* pre) {
+    const Index u = block * kLanes<T>;
+    const Vec<T> p = load(pre);
+    const Vec<T> h = act.main(p);
+    store(row.h + u, h);
+    save_n(row.output, u, h, lanes);
+    save_n(row.save.hidden_state, u, h, lanes);
+    save_n(row.save.pre[0], u, p, lanes);
+  }
+
+  template <int phase, class Act>
+  static RECURRA_INLINE void backward(const Act& act, const BackwardRow<T>& row, Index block,
+                                      int lanes) {
+    const Index u = block * kLanes<T>;
+    const Vec<T> h = load_n(row.saved.hidden_state + u, lanes);
+    const Vec<T> dh = incoming_dh(row, u, lanes);
+    store(row.dh + u, splat(T(0)));
+    store(row.dg + u,
+          keep_n<T>(dh * act.main_slope(kept_pre(row.saved.pre[0], u, lanes, h), h), lanes));
+  }
+};
+
+}  // namespace RECURRA_ISA
+}  // namespace recurra

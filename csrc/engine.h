@@ -1,0 +1,127 @@
+// The engine's vocabulary: what one call computes (Problem), the arrays it reads and writes
+// (ForwardArgs, BackwardArgs) and the table through which a call reaches the kernels that were
+// compiled for this processor.  Nothing here depends on an instruction set or on a host.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+// Functions that files of different instruction sets share must be inlined: an out-of-line copy
+// could be the one that was compiled for a processor this one is not.
+#define RECURRA_INLINE inline __attribute__((always_inline))
+
+namespace recurra {
+
+using Index = std::ptrdiff_t;
+
+// One line per cell; the order is that of recurra.cells.CELLS (a test compares the two).
+enum class Cell : int { lstm, gru, simple_rnn };
+inline constexpr const char* kCellNames[] = {"lstm", "gru", "simple_rnn"};
+
+// The order is that of recurra.cells.ACTIVATIONS (a test compares the two).
+enum class Activation : int {
+  linear, tanh, sigmoid, hard_sigmoid, relu, softsign, elu, selu, gelu, silu, exponential, softplus
+};
+inline constexpr const char* kActivationNames[] = {
+    "linear", "tanh", "sigmoid", "hard_sigmoid", "relu", "softsign",
+    "elu", "selu", "gelu", "silu", "exponential", "softplus"};
+
+// The derivative of these cannot be found from the activation's output: the cache keeps their
+// argument as well.
+RECURRA_INLINE bool derivative_needs_input(Activation a) {
+  return a == Activation::gelu || a == Activation::silu;
+}
+
+inline constexpr int kMaxGates = 4;
+
+enum class Dtype : int { float32, float64 };
+
+struct Problem {
+  Cell cell = Cell::lstm;
+  bool reset_after = true;  // GRU only
+  Activation activation = Activation::tanh;
+  Activation recurrent_activation = Activation::sigmoid;
+  bool go_backwards = false;
+  bool zero_output_for_mask = false;
+  Dtype dtype = Dtype::float32;
+  Index batch = 0, time_steps = 0, features = 0, units = 0;
+  int dropout_x_masks = 0;  // 0 (none), 1 (one for all gates) or one per gate
+  int dropout_h_masks = 0;
+
+  RECURRA_INLINE int gates() const { return cell == Cell::lstm ? 4 : cell == Cell::gru ? 3 : 1; }
+  RECURRA_INLINE Activation gate_activation(int gate) const {
+    const int candidate = cell == Cell::simple_rnn ? 0 : 2;
+    return gate == candidate ? activation : recurrent_activation;
+  }
+};
+
+// Per-step arrays (batch, time_steps, units) in processing order, each nullable: kept for the
+// backward pass and handed to the user as the trace.  `pre` holds the pre-activations of gates
+// whose derivative needs them; `recurrent_candidate` is GRU's h_prev.R_h + b (reset_after).
+template <class P>
+struct Slots {
+  P gate[kMaxGates] = {};
+  P cell_state = nullptr;
+  P hidden_state = nullptr;
+  P recurrent_candidate = nullptr;
+  P pre[kMaxGates] = {};
+};
+
+struct ForwardArgs {
+  const void* x = nullptr;                 // (batch, time_steps, features)
+  const void* kernel = nullptr;            // (features, gates*units)
+  const void* recurrent_kernel = nullptr;  // (units, gates*units)
+  const void* bias = nullptr;       // nullable; (gates*units), GRU reset_after: (2, gates*units)
+  const void* h0 = nullptr;         // nullable; (batch, units)
+  const void* c0 = nullptr;         // nullable; (batch, units)
+  const std::uint8_t* mask = nullptr;  // nullable; (batch, time_steps), nonzero = keep
+  const void* dropout_x = nullptr;     // nullable; (dropout_x_masks, batch, features)
+  const void* dropout_h = nullptr;     // nullable; (dropout_h_masks, batch, units)
+  void* last_output = nullptr;         // nullable; (batch, units)
+  void* state_h = nullptr;             // nullable; (batch, units)
+  void* state_c = nullptr;             // nullable; (batch, units)
+  void* sequence = nullptr;            // nullable; (batch, time_steps, units)
+  Slots<void*> slots;
+};
+
+struct BackwardArgs {
+  const void* x = nullptr;
+  const void* kernel = nullptr;
+  const void* recurrent_kernel = nullptr;
+  const void* h0 = nullptr;
+  const void* c0 = nullptr;
+  const std::uint8_t* mask = nullptr;
+  const void* dropout_x = nullptr;
+  const void* dropout_h = nullptr;
+  Slots<const void*> slots;  // as the forward pass wrote them; hidden_state is never null
+  const void* d_last_output = nullptr;  // every cotangent is nullable (null = zero)
+  const void* d_state_h = nullptr;
+  const void* d_state_c = nullptr;
+  const void* d_sequence = nullptr;
+  Slots<const void*> d_slots;
+  void* dx = nullptr;  // every gradient is nullable (null = not wanted)
+  void* dkernel = nullptr;
+  void* drecurrent_kernel = nullptr;
+  void* dbias = nullptr;
+  void* dh0 = nullptr;
+  void* dc0 = nullptr;
+};
+
+class Team;
+
+struct Kernels {
+  const char* name;
+  void (*forward)(const Problem&, const ForwardArgs&, Team&);
+  void (*backward)(const Problem&, const BackwardArgs&, Team&);
+};
+
+// dispatch.cpp: the instruction sets this processor can run, best first, and the one in use.
+int runnable_isas(const Kernels** out);  // out has room for 3
+const Kernels& active_kernels();
+bool select_isa(const char* name);  // false: unknown or not runnable here
+
+// How many threads a call deserves: one below the size at which a second one pays for its
+// wake-up.
+int useful_threads(const Problem& p, bool backward, int available);
+
+}  // namespace recurra

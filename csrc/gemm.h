@@ -1,0 +1,271 @@
+// The engine's matrix products: packing, and two register-tiled micro-kernels.
+//
+// Every element of a result is one chain of fused multiply-adds in ascending k from its initial
+// value.  The tile a row falls into never changes that chain, so a row's bits depend neither on
+// the rows beside it nor on how work was divided.
+#pragma once
+
+#include <type_traits>
+
+#include "vec.h"
+
+namespace recurra {
+namespace RECURRA_ISA {
+
+// A tile holds rows * vectors accumulators in registers.
+#if defined(RECURRA_ISA_AVX512)
+inline constexpr int kTileBudget = 24;
+inline constexpr int kMaxTileRows = 8;
+constexpr int tile_budget(int) { return kTileBudget; }
+#else
+// Sixteen registers.  Four vectors wide leaves room for two rows only (three rows spill).
+inline constexpr int kTileBudget = 12;
+inline constexpr int kMaxTileRows = 6;
+constexpr int tile_budget(int vectors) { return vectors >= 4 ? 8 : 12; }
+#endif
+inline constexpr int kMaxVectors = 4;   // vectors of one packed panel
+inline constexpr int kMaxPanels = 4;    // panels that one tile may span
+inline constexpr int kMaxTileVectors = 12;
+
+constexpr bool tile_exists(int rows, int vectors, int panels) {
+  return vectors * panels <= kMaxTileVectors &&
+         rows * vectors * panels <= tile_budget(vectors * panels);
+}
+// Few rows: span several panels, so that enough independent chains hide the FMA latency.
+constexpr int panels_for(int rows, int vectors) {
+  int best = 1;
+  for (int p = 1; p <= kMaxPanels; ++p) {
+    const bool wanted = vectors * p <= (rows <= 2 ? 12 : rows == 3 ? 8 : 4);
+    if (wanted && tile_exists(rows, vectors, p)) best = p;
+  }
+  return best;
+}
+constexpr int max_rows_for(int vectors) {
+  int best = 1;
+  for (int r = 1; r <= kMaxTileRows; ++r)
+    if (tile_exists(r, vectors, 1)) best = r;
+  return best;
+}
+
+// k runs over `outer` stretches of `inner` consecutive columns of A.
+struct Depth {
+  Index outer, inner;
+  Index a_step, b_step;  // from one stretch to the next
+};
+
+// tile[m][p][v] = init[m][p][v] + sum_k a[m][k] b[p][k][v]
+//   a     rows' first elements; with PerVector each k holds `Vectors` values, one per vector
+//   b     panel p at b + p*b_panel, each k a contiguous row of Vectors vectors
+//   init  rows of initial values (panel p at + p*init_panel), or null for zero
+//   tile  (Rows, Panels, Vectors) vectors, contiguous
+template <class T, int Rows, int Vectors, int Panels, bool PerVector>
+__attribute__((noinline)) void multiply_tile(const T* const* a, Depth depth, const T* b,
+                                             Index b_panel, const T* const* init,
+                                             Index init_panel, T* tile) {
+  constexpr int L = kLanes<T>;
+  constexpr int N = Panels * Vectors;
+  Vec<T> acc[Rows][N];
+#pragma GCC unroll 8
+  for (int m = 0; m < Rows; ++m)
+#pragma GCC unroll 12
+    for (int n = 0; n < N; ++n)
+      acc[m][n] = init ? load(init[m] + (n / Vectors) * init_panel + (n % Vectors) * L)
+                       : splat(T(0));
+  const T* rows[Rows];
+#pragma GCC unroll 8
+  for (int m = 0; m < Rows; ++m) rows[m] = a[m];
+  constexpr int per_k = PerVector ? Vectors : 1;
+  for (Index o = 0; o < depth.outer; ++o) {
+    const T* bk = b + o * depth.b_step;
+    const Index base = o * depth.a_step;
+    const Index end = base + depth.inner * per_k;
+    for (Index k = base; k < end; k += per_k) {
+      Vec<T> bv[N];
+#pragma GCC unroll 12
+      for (int n = 0; n < N; ++n) bv[n] = load(bk + (n / Vectors) * b_panel + (n % Vectors) * L);
+#pragma GCC unroll 8
+      for (int m = 0; m < Rows; ++m) {
+        if constexpr (PerVector) {
+#pragma GCC unroll 12
+          for (int n = 0; n < N; ++n)
+            acc[m][n] = fma(splat(rows[m][k + n % Vectors]), bv[n], acc[m][n]);
+        } else {
+          const Vec<T> am = splat(rows[m][k]);
+#pragma GCC unroll 12
+          for (int n = 0; n < N; ++n) acc[m][n] = fma(am, bv[n], acc[m][n]);
+        }
+      }
+      bk += Vectors * L;
+    }
+  }
+#pragma GCC unroll 8
+  for (int m = 0; m < Rows; ++m)
+#pragma GCC unroll 12
+    for (int n = 0; n < N; ++n) store(tile + (m * N + n) * L, acc[m][n]);
+}
+
+// out[m][v] += sum_n a[n][first + m] b[n][v] over n = 0..count-1: one tile of A^T B.
+//   a    a pointer per n; with PerVector each element holds `Vectors` values, one per vector
+//   b    a row of Vectors vectors per n, b_step elements apart
+//   out  (Rows, Vectors) vectors, contiguous, read and written
+template <class T, int Rows, int Vectors, bool PerVector>
+__attribute__((noinline)) void multiply_transposed_tile(const T* const* a, Index first,
+                                                        Index count, const T* b, Index b_step,
+                                                        T* out) {
+  constexpr int L = kLanes<T>;
+  Vec<T> acc[Rows][Vectors];
+#pragma GCC unroll 8
+  for (int m = 0; m < Rows; ++m)
+#pragma GCC unroll 4
+    for (int v = 0; v < Vectors; ++v) acc[m][v] = load(out + (m * Vectors + v) * L);
+  const Index offset = PerVector ? first * Vectors : first;
+  for (Index n = 0; n < count; ++n) {
+    const T* an = a[n] + offset;
+    const T* bn = b + n * b_step;
+    Vec<T> bv[Vectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < Vectors; ++v) bv[v] = load(bn + v * L);
+#pragma GCC unroll 8
+    for (int m = 0; m < Rows; ++m) {
+      if constexpr (PerVector) {
+#pragma GCC unroll 4
+        for (int v = 0; v < Vectors; ++v)
+          acc[m][v] = fma(splat(an[m * Vectors + v]), bv[v], acc[m][v]);
+      } else {
+        const Vec<T> am = splat(an[m]);
+#pragma GCC unroll 4
+        for (int v = 0; v < Vectors; ++v) acc[m][v] = fma(am, bv[v], acc[m][v]);
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int m = 0; m < Rows; ++m)
+#pragma GCC unroll 4
+    for (int v = 0; v < Vectors; ++v) store(out + (m * Vectors + v) * L, acc[m][v]);
+}
+
+template <class T>
+using TileFn = void (*)(const T* const*, Depth, const T*, Index, const T* const*, Index, T*);
+template <class T>
+using TransposedTileFn = void (*)(const T* const*, Index, Index, const T*, Index, T*);
+
+template <class T>
+struct TileTable {
+  TileFn<T> plain[kMaxTileRows][kMaxVectors][kMaxPanels] = {};
+  TileFn<T> per_vector[kMaxTileRows][kMaxVectors][kMaxPanels] = {};
+  TransposedTileFn<T> transposed[kMaxTileRows][kMaxVectors] = {};
+  TransposedTileFn<T> transposed_per_vector[kMaxTileRows][kMaxVectors] = {};
+};
+
+template <class T, int R, int V, int P>
+constexpr void fill_tile(TileTable<T>& t) {
+  if constexpr (tile_exists(R, V, P) && P <= panels_for(R, V)) {
+    t.plain[R - 1][V - 1][P - 1] = &multiply_tile<T, R, V, P, false>;
+    t.per_vector[R - 1][V - 1][P - 1] = &multiply_tile<T, R, V, P, true>;
+  }
+  if constexpr (P == 1 && tile_exists(R, V, 1)) {
+    t.transposed[R - 1][V - 1] = &multiply_transposed_tile<T, R, V, false>;
+    t.transposed_per_vector[R - 1][V - 1] = &multiply_transposed_tile<T, R, V, true>;
+  }
+  if constexpr (P < kMaxPanels)
+    fill_tile<T, R, V, P + 1>(t);
+  else if constexpr (V < kMaxVectors)
+    fill_tile<T, R, V + 1, 1>(t);
+  else if constexpr (R < kMaxTileRows)
+    fill_tile<T, R + 1, 1, 1>(t);
+}
+template <class T>
+constexpr TileTable<T> make_tile_table() {
+  TileTable<T> t{};
+  fill_tile<T, 1, 1, 1>(t);
+  return t;
+}
+template <class T>
+inline constexpr TileTable<T> kTiles = make_tile_table<T>();
+
+// `total` rows in the fewest tiles of at most `most` rows, as even as they can be.
+struct EvenSplit {
+  Index parts, base, larger;  // the first `larger` parts have base + 1
+  EvenSplit(Index total, Index most) {
+    parts = (total + most - 1) / most;
+    base = parts ? total / parts : 0;
+    larger = parts ? total % parts : 0;
+  }
+  Index size(Index part) const { return base + (part < larger ? 1 : 0); }
+};
+
+// A weight matrix in panels of `vectors` vectors: panel p, row k at data + (p*depth + k)*width.
+template <class T>
+struct Panels {
+  T* data = nullptr;
+  Index count = 0;  // panels
+  Index depth = 0;  // rows k
+  int vectors = 0;
+  Index width() const { return Index(vectors) * kLanes<T>; }
+  Index panel_size() const { return depth * width(); }
+  const T* panel(Index p) const { return data + p * panel_size(); }
+  T* panel(Index p) { return data + p * panel_size(); }
+  Index size() const { return count * panel_size(); }
+};
+
+// Runs body(tile, panel, panels, row, rows) over all of A (row pointers) times all panels of B;
+// tile is (rows, panels, vectors) vectors.  `init(row)` gives the row's initial values (panel p at
+// + p*init_panel), or is nullptr for zero.  Panels outside, rows inside: a panel is read from the
+// nearest cache by all rows after the first.
+template <class T, bool PerVector, class Init, class Body>
+RECURRA_INLINE void multiply(const T* const* a, Index rows, Depth depth, const Panels<T>& b,
+                             Index b_first, Init init, Index init_panel, Body&& body) {
+  constexpr bool has_init = !std::is_same<Init, std::nullptr_t>::value;
+  alignas(64) T tile[kTileBudget * kLanes<T>];
+  const int v = b.vectors;
+  const EvenSplit split(rows, max_rows_for(v));
+  if (split.parts == 0) return;
+  const int widest = panels_for(int(split.size(0)), v);
+  const auto& table = PerVector ? kTiles<T>.per_vector : kTiles<T>.plain;
+  for (Index p = 0; p < b.count;) {
+    const int panels = int(b.count - p < widest ? b.count - p : widest);
+    Index row = 0;
+    for (Index part = 0; part < split.parts; ++part) {
+      const int n = int(split.size(part));
+      const T* starts[kMaxTileRows];
+      if constexpr (has_init)
+        for (int m = 0; m < n; ++m) starts[m] = init(row + m) + p * init_panel;
+      table[n - 1][v - 1][panels - 1](a + row, depth, b.panel(p) + b_first, b.panel_size(),
+                                      has_init ? starts : nullptr, init_panel, tile);
+      body(static_cast<const T*>(tile), p, panels, row, n);
+      row += n;
+    }
+    p += panels;
+  }
+}
+
+// out (rows of A^T, vectors) += A^T B for the columns first .. first+rows-1 of A.
+template <class T>
+inline void multiply_transposed(const T* const* a, Index first, Index rows, Index count,
+                                const T* b, Index b_step, int vectors, bool per_vector,
+                                T* out) {
+  const EvenSplit split(rows, max_rows_for(vectors));
+  Index row = 0;
+  for (Index part = 0; part < split.parts; ++part) {
+    const int n = int(split.size(part));
+    const auto& table = per_vector ? kTiles<T>.transposed_per_vector : kTiles<T>.transposed;
+    table[n - 1][vectors - 1](a, first + row, count, b, b_step, out + row * vectors * kLanes<T>);
+    row += n;
+  }
+}
+
+// How a plain (not gate-interleaved) matrix of `columns` columns is cut into panels.
+template <class T>
+inline Panels<T> plain_panels(Index columns, Index depth) {
+  const Index vectors = (columns + kLanes<T> - 1) / kLanes<T>;
+  Panels<T> p;
+  p.count = (vectors + kMaxVectors - 1) / kMaxVectors;
+  if (p.count == 0) p.count = 1;
+  p.vectors = int((vectors + p.count - 1) / p.count);
+  if (p.vectors == 0) p.vectors = 1;
+  p.depth = depth;
+  return p;
+}
+
+}  // namespace RECURRA_ISA
+}  // namespace recurra

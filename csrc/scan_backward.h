@@ -1,0 +1,425 @@
+// The backward scan.  Time is cut into chunks of about kPairs (step, row) pairs, last chunk first:
+//   1. groups of rows, each on one thread, step back through the chunk: pre-activation gradients
+//      `dg` of every kept pair, and the states' gradients;
+//   2. panels of the weights' gradients and stretches of dx, each from all of the chunk's dg.
+// Every weight gradient is one chain over the pairs in a fixed order, whatever the threads.
+#pragma once
+
+#include "pack.h"
+
+namespace recurra {
+namespace RECURRA_ISA {
+
+template <class T, class C, class Act>
+class BackwardScan {
+  static constexpr int L = kLanes<T>;
+  static constexpr bool two_phases = C::phases == 2;
+  static constexpr Index kPairs = 512;      // per chunk, if one step has no more
+  static constexpr Index kInputRows = 96;   // pairs of one dx item
+
+ public:
+  BackwardScan(const Problem& p, const BackwardArgs& a)
+      : p_(p),
+        a_(a),
+        act_(p.activation, p.recurrent_activation),
+        blocks_(blocks_of<T>(p.units)),
+        padded_(blocks_ * L),
+        row_columns_(blocks_ * C::columns * L) {}
+
+  void run(Team& team) {
+    const Index B = p_.batch, S = p_.time_steps;
+    chunk_ = B ? (kPairs + B - 1) / B : 1;
+    if (chunk_ > S) chunk_ = S;
+    const EvenSplit groups = row_groups(B, team.size());
+    group_rows_ = groups.parts ? groups.size(0) : 0;
+    if (a_.dx) advise_huge_pages(a_.dx, sizeof(T) * std::size_t(B * S * p_.features));
+
+    Arena measure(nullptr);
+    lay_out_shared(measure);
+    const std::size_t shared_bytes = measure.used();
+    Arena measure_worker(nullptr);
+    lay_out_worker(measure_worker);
+    const std::size_t worker_bytes = measure_worker.used();
+    const Workspace workspace(shared_bytes + worker_bytes * std::size_t(team.size()));
+    Arena shared(workspace.data());
+    lay_out_shared(shared);
+    const auto worker_scratch = [&](int worker) {
+      Arena arena(workspace.data() + shared_bytes + worker_bytes * std::size_t(worker));
+      return lay_out_worker(arena);
+    };
+
+    start(team);
+    for (Index s1 = S; s1 > 0;) {
+      const Index s0 = s1 > chunk_ ? s1 - chunk_ : 0;
+      number_pairs(s0, s1);
+      team.run(groups.parts, [&](Index g, int worker) {
+        step_back(worker_scratch(worker), group_start(groups, g), groups.size(g), s0, s1);
+      });
+      const Index weight_items = wants_weights() ? blocks_ * weight_parts() : 0;
+      const Index input_items = a_.dx ? (pairs_ + kInputRows - 1) / kInputRows : 0;
+      if (pairs_ > 0)
+        team.run(weight_items + input_items, [&](Index item, int worker) {
+          if (item < weight_items)
+            weight_item(worker_scratch(worker), item / weight_parts(), item % weight_parts());
+          else
+            input_item(worker_scratch(worker), (item - weight_items) * kInputRows);
+        });
+      s1 = s0;
+    }
+    finish(team);
+  }
+
+ private:
+  struct Worker {
+    BackwardRow<T>* row;   // (group rows)
+    Index* pair;           // (group rows): the row's pair in this step
+    Index* batch_row;      // (group rows)
+    const T** operand;     // rows of A of a product
+    T* panel;              // (pairs, columns): one block's dg
+  };
+
+  bool wants_weights() const { return a_.dkernel || a_.drecurrent_kernel || a_.dbias; }
+  // Small layers have too few blocks for two threads to share: cut each into two.
+  Index weight_parts() const { return blocks_ < 4 ? 2 : 1; }
+  bool per_gate_x() const { return p_.dropout_x_masks > 1; }
+  bool per_gate_h() const { return p_.dropout_h_masks > 1; }
+  Index input_time(Index s) const { return p_.go_backwards ? p_.time_steps - 1 - s : s; }
+  bool kept(Index b, Index s) const {
+    return !a_.mask || a_.mask[b * p_.time_steps + input_time(s)];
+  }
+  static Columns whole() { return {0, C::columns}; }
+
+  void lay_out_shared(Arena& arena) {
+    const Index pairs = p_.batch * chunk_, state = p_.batch * padded_;
+    dg_ = arena.take<T>(pairs * row_columns_);
+    pair_of_ = arena.take<Index>(pairs);
+    place_ = arena.take<Place>(pairs);
+    x_rows_ = arena.take<const T*>(pairs);
+    dropped_x_ = arena.take<T>(
+        a_.dropout_x ? pairs * p_.features * (per_gate_x() ? C::input.count : 1) : 0);
+    for (int phase = 0; phase < C::phases; ++phase) {
+      h_rows_[phase] = arena.take<const T*>(pairs);
+      dropped_h_[phase] = arena.take<T>(
+          a_.dropout_h ? pairs * p_.units * (per_gate_h() ? C::recurrent[phase].count : 1) : 0);
+      transposed_[phase] =
+          plain_panels<T>(p_.units, blocks_ * C::recurrent[phase].count * L);
+      transposed_[phase].data = arena.take<T>(transposed_[phase].size());
+      drecurrent_[phase] = gate_panels<T, C>(p_.units, p_.units, C::recurrent[phase]);
+      drecurrent_[phase].data =
+          arena.take<T>(a_.drecurrent_kernel ? drecurrent_[phase].size() : 0);
+    }
+    reset_h_ = arena.take<T>(two_phases ? pairs * padded_ : 0);
+    product_ = arena.take<T>(two_phases ? state : 0);
+    kernel_transposed_ = plain_panels<T>(p_.features, blocks_ * C::input.count * L);
+    kernel_transposed_.data = arena.take<T>(a_.dx ? kernel_transposed_.size() : 0);
+    dkernel_ = gate_panels<T, C>(p_.units, p_.features, C::input);
+    dkernel_.data = arena.take<T>(a_.dkernel ? dkernel_.size() : 0);
+    dbias_ = arena.take<T>(row_columns_);
+    dh_ = arena.take<T>(state);
+    pending_ = arena.take<T>(state);
+    dc_ = arena.take<T>(C::has_cell_state ? state : 0);
+    zeros_ = arena.take<T>(padded_);
+  }
+
+  Worker lay_out_worker(Arena& arena) {
+    Worker w;
+    w.row = arena.take<BackwardRow<T>>(group_rows_);
+    w.pair = arena.take<Index>(group_rows_);
+    w.batch_row = arena.take<Index>(group_rows_);
+    w.operand = arena.take<const T*>(group_rows_ > kInputRows ? group_rows_ : kInputRows);
+    w.panel = arena.take<T>(p_.batch * chunk_ * C::columns * L);
+    return w;
+  }
+
+  void start(Team& team) {
+    const auto copy_in = [&](T* to, const void* from) {
+      std::memset(to, 0, sizeof(T) * std::size_t(p_.batch * padded_));
+      if (!from) return;
+      for (Index b = 0; b < p_.batch; ++b)
+        std::memcpy(to + b * padded_, static_cast<const T*>(from) + b * p_.units,
+                    sizeof(T) * std::size_t(p_.units));
+    };
+    copy_in(dh_, a_.d_state_h);
+    copy_in(pending_, a_.d_last_output);  // reaches the last kept output, like a repeated one
+    if (C::has_cell_state) copy_in(dc_, a_.d_state_c);
+    std::memset(zeros_, 0, sizeof(T) * std::size_t(padded_));
+    std::memset(dbias_, 0, sizeof(T) * std::size_t(row_columns_));
+    const Index recurrent = transposed_[0].count, input = a_.dx ? kernel_transposed_.count : 0;
+    team.run(recurrent + input + blocks_, [&](Index item, int) {
+      if (item < recurrent) {
+        for (int phase = 0; phase < C::phases; ++phase)
+          pack_transposed<T, C>(static_cast<const T*>(a_.recurrent_kernel), p_.units, p_.units,
+                                p_.gates(), C::recurrent[phase], transposed_[phase], item);
+      } else if (item < recurrent + input) {
+        pack_transposed<T, C>(static_cast<const T*>(a_.kernel), p_.features, p_.units, p_.gates(),
+                              C::input, kernel_transposed_, item - recurrent);
+      } else {
+        const Index block = item - recurrent - input;
+        if (a_.dkernel) clear(dkernel_, block);
+        for (int phase = 0; phase < C::phases; ++phase)
+          if (a_.drecurrent_kernel) clear(drecurrent_[phase], block);
+      }
+    });
+  }
+  static void clear(Panels<T>& p, Index panel) {
+    std::memset(p.panel(panel), 0, sizeof(T) * std::size_t(p.panel_size()));
+  }
+
+  // Gives every kept (step, row) of the chunk its place in dg.
+  void number_pairs(Index s0, Index s1) {
+    pairs_ = 0;
+    for (Index s = s0; s < s1; ++s)
+      for (Index b = 0; b < p_.batch; ++b) {
+        const bool keep = kept(b, s);
+        pair_of_[(s - s0) * p_.batch + b] = keep ? pairs_ : -1;
+        if (keep) place_[pairs_++] = {b, s};
+      }
+  }
+
+  const T* previous(const void* sequence, const void* initial, Index b, Index s) const {
+    if (s > 0) return static_cast<const T*>(sequence) + (b * p_.time_steps + s - 1) * p_.units;
+    return initial ? static_cast<const T*>(initial) + b * p_.units : zeros_;
+  }
+
+  void step_back(Worker w, Index first, Index rows, Index s0, Index s1) {
+    for (Index s = s1 - 1; s >= s0; --s) {
+      Index n = 0;
+      for (Index b = first; b < first + rows; ++b) {
+        const Index pair = pair_of_[(s - s0) * p_.batch + b];
+        if (pair < 0) {
+          pass_by(b, s);
+          continue;
+        }
+        prepare_row(w.row[n], b, s, pair);
+        w.pair[n] = pair;
+        w.batch_row[n++] = b;
+      }
+      if (n == 0) continue;
+      if constexpr (two_phases) run_phase<1>(w, n);
+      run_phase<0>(w, n);
+    }
+  }
+
+  void prepare_row(BackwardRow<T>& row, Index b, Index s, Index pair) {
+    const Index offset = (b * p_.time_steps + s) * p_.units;
+    row.h_prev = previous(a_.slots.hidden_state, a_.h0, b, s);
+    row.c_prev = C::has_cell_state ? previous(a_.slots.cell_state, a_.c0, b, s) : nullptr;
+    row.saved = slot_rows<const T*>(a_.slots, offset);
+    row.d_saved = slot_rows<const T*>(a_.d_slots, offset);
+    row.d_output = a_.d_sequence ? static_cast<const T*>(a_.d_sequence) + offset : nullptr;
+    row.dh = dh_ + b * padded_;
+    row.pending = pending_ + b * padded_;
+    row.dc = C::has_cell_state ? dc_ + b * padded_ : nullptr;
+    row.product = two_phases ? product_ + b * padded_ : nullptr;
+    row.reset_h = two_phases ? reset_h_ + pair * padded_ : nullptr;
+    row.dg = dg_ + pair * row_columns_;
+
+    const T* x = static_cast<const T*>(a_.x) +
+                 (b * p_.time_steps + input_time(s)) * p_.features;
+    if (a_.dropout_x && a_.dkernel) {
+      T* dropped = dropped_x_ + pair * p_.features * (per_gate_x() ? C::input.count : 1);
+      apply_dropout<T, C>(x, static_cast<const T*>(a_.dropout_x), per_gate_x(), p_.batch, b,
+                          p_.features, C::input, dropped);
+      x = dropped;
+    }
+    x_rows_[pair] = x;
+    set_operand(0, row.h_prev, b, pair);
+  }
+
+  // What the recurrent product of `phase` multiplied at this pair.
+  void set_operand(int phase, const T* h, Index b, Index pair) {
+    if (a_.dropout_h && a_.drecurrent_kernel) {
+      const Columns part = C::recurrent[phase];
+      T* dropped = dropped_h_[phase] + pair * p_.units * (per_gate_h() ? part.count : 1);
+      apply_dropout<T, C>(h, static_cast<const T*>(a_.dropout_h), per_gate_h(), p_.batch, b,
+                          p_.units, part, dropped);
+      h = dropped;
+    }
+    h_rows_[phase][pair] = h;
+  }
+
+  // A masked step: gradients of the carried state pass by, those of a repeated output wait for
+  // the step that produced it.
+  void pass_by(Index b, Index s) {
+    const Index offset = (b * p_.time_steps + s) * p_.units;
+    const auto add = [&](T* to, const void* from) {
+      if (!from) return;
+      const T* d = static_cast<const T*>(from) + offset;
+      for (Index u = 0; u < p_.units; ++u) to[u] += d[u];
+    };
+    add(dh_ + b * padded_, a_.d_slots.hidden_state);
+    if (C::has_cell_state) add(dc_ + b * padded_, a_.d_slots.cell_state);
+    if (!p_.zero_output_for_mask) add(pending_ + b * padded_, a_.d_sequence);
+    if (a_.dx)
+      std::memset(static_cast<T*>(a_.dx) + (b * p_.time_steps + input_time(s)) * p_.features, 0,
+                  sizeof(T) * std::size_t(p_.features));
+  }
+
+  template <int phase>
+  void run_phase(Worker& w, Index n) {
+    constexpr Columns part = C::recurrent[phase];
+    for (Index i = 0; i < n; ++i) {
+      for (Index block = 0; block < blocks_; ++block)
+        C::template backward<phase>(act_, w.row[i], block, lanes_of<T>(p_.units, block));
+      if (phase == 1) set_operand(1, w.row[i].reset_h, w.batch_row[i], w.pair[i]);
+    }
+    // d(operand) = dg . recurrent_kernel^T; of phase 0 it is h_prev's and joins dh.
+    T* const BackwardRow<T>::*target = phase == 0 ? &BackwardRow<T>::dh : &BackwardRow<T>::product;
+    const auto multiply_columns = [&](Columns columns, Index b_first, Index inner, bool add,
+                                      const T* masks) {
+      for (Index i = 0; i < n; ++i) w.operand[i] = w.row[i].dg + columns.first * L;
+      const Panels<T>& b = transposed_[phase];
+      const Depth depth = {blocks_, inner, C::columns * L, part.count * L * b.width()};
+      multiply<T, false>(
+          w.operand, n, depth, b, b_first, nullptr, 0,
+          [&](const T* tile, Index panel, int panels, Index row, int rows) {
+            const int vectors = panels * b.vectors;
+            for (int m = 0; m < rows; ++m) {
+              T* to = w.row[row + m].*target;
+              for (int v = 0; v < vectors; ++v) {
+                const Index block = panel * b.vectors + v;
+                if (block >= blocks_) break;
+                Vec<T> d = load(tile + (m * vectors + v) * L);
+                if (masks)
+                  d = d * load_n(masks + w.batch_row[row + m] * p_.units + block * L,
+                                 lanes_of<T>(p_.units, block));
+                store(to + block * L, add ? load(to + block * L) + d : d);
+              }
+            }
+          });
+    };
+    const T* masks = static_cast<const T*>(a_.dropout_h);
+    if (!masks || !per_gate_h()) {
+      multiply_columns(part, 0, part.count * L, phase == 0, masks);
+      return;
+    }
+    for (int c = 0; c < part.count; ++c)
+      multiply_columns({part.first + c, 1}, c * L * transposed_[phase].width(), L,
+                       phase == 0 || c > 0,
+                       masks + C::column_gate[part.first + c] * p_.batch * p_.units);
+  }
+
+  // One block's share (rows of both kernels, cut into weight_parts()) of the weights' gradients.
+  void weight_item(Worker w, Index block, Index part) {
+    constexpr int width = C::columns * L;
+    for (Index n = 0; n < pairs_; ++n)
+      for (int c = 0; c < C::columns; ++c)
+        store(w.panel + n * width + c * L, load(dg_ + n * row_columns_ + block * width + c * L));
+    if (a_.dbias && part == 0) {
+      Vec<T> sum[C::columns];
+      for (int c = 0; c < C::columns; ++c) sum[c] = load(dbias_ + block * width + c * L);
+      for (Index n = 0; n < pairs_; ++n)
+        for (int c = 0; c < C::columns; ++c) sum[c] = sum[c] + load(w.panel + n * width + c * L);
+      for (int c = 0; c < C::columns; ++c) store(dbias_ + block * width + c * L, sum[c]);
+    }
+    const Index rows = p_.features + C::phases * p_.units;
+    const Index begin = rows * part / weight_parts(), end = rows * (part + 1) / weight_parts();
+    const auto accumulate = [&](Index offset, Index size, const T* const* operand, bool per_gate,
+                                Columns columns, Panels<T>& out) {
+      const Index from = begin > offset ? begin - offset : 0;
+      const Index to = end < offset + size ? end - offset : size;
+      if (from >= to) return;
+      multiply_transposed(operand, from, to - from, pairs_, w.panel + columns.first * L, width,
+                          columns.count, per_gate,
+                          out.panel(block) + from * columns.count * L);
+    };
+    if (a_.dkernel)
+      accumulate(0, p_.features, x_rows_, a_.dropout_x && per_gate_x(), C::input, dkernel_);
+    if (a_.drecurrent_kernel)
+      for (int phase = 0; phase < C::phases; ++phase)
+        accumulate(p_.features + phase * p_.units, p_.units, h_rows_[phase],
+                   a_.dropout_h && per_gate_h(), C::recurrent[phase], drecurrent_[phase]);
+  }
+
+  // dx of a stretch of pairs.
+  void input_item(Worker w, Index first) {
+    const Index n = pairs_ - first < kInputRows ? pairs_ - first : kInputRows;
+    const Panels<T>& b = kernel_transposed_;
+    const auto multiply_columns = [&](Columns columns, Index b_first, Index inner, bool add,
+                                      const T* masks) {
+      for (Index i = 0; i < n; ++i)
+        w.operand[i] = dg_ + (first + i) * row_columns_ + columns.first * L;
+      const Depth depth = {blocks_, inner, C::columns * L, C::input.count * L * b.width()};
+      multiply<T, false>(
+          w.operand, n, depth, b, b_first, nullptr, 0,
+          [&](const T* tile, Index panel, int panels, Index row, int rows) {
+            const int vectors = panels * b.vectors;
+            for (int m = 0; m < rows; ++m) {
+              const Place at = place_[first + row + m];
+              T* to = static_cast<T*>(a_.dx) +
+                      (at.batch_row * p_.time_steps + input_time(at.step)) * p_.features;
+              for (int v = 0; v < vectors; ++v) {
+                const Index block = panel * b.vectors + v;
+                const int lanes = lanes_of<T>(p_.features, block);
+                if (lanes == 0) break;
+                Vec<T> d = load(tile + (m * vectors + v) * L);
+                if (masks)
+                  d = d * load_n(masks + at.batch_row * p_.features + block * L, lanes);
+                if (add) d = d + load_n(to + block * L, lanes);
+                store_n(to + block * L, d, lanes);
+              }
+            }
+          });
+    };
+    const T* masks = static_cast<const T*>(a_.dropout_x);
+    if (!masks || !per_gate_x()) {
+      multiply_columns(C::input, 0, C::input.count * L, false, masks);
+      return;
+    }
+    for (int c = 0; c < C::input.count; ++c)
+      multiply_columns({C::input.first + c, 1}, c * L * b.width(), L, c > 0,
+                       masks + C::column_gate[C::input.first + c] * p_.batch * p_.features);
+  }
+
+  void finish(Team& team) {
+    const auto copy_out = [&](void* to, const T* from) {
+      if (!to) return;
+      for (Index b = 0; b < p_.batch; ++b)
+        std::memcpy(static_cast<T*>(to) + b * p_.units, from + b * padded_,
+                    sizeof(T) * std::size_t(p_.units));
+    };
+    if (p_.time_steps == 0)  // the initial state is the last output
+      for (Index i = 0; i < p_.batch * padded_; ++i) dh_[i] += pending_[i];
+    copy_out(a_.dh0, dh_);
+    if (C::has_cell_state) copy_out(a_.dc0, dc_);
+    if (a_.dbias)
+      unpack_bias<T, C>(dbias_, p_.units, p_.gates(), static_cast<T*>(a_.dbias));
+    if (a_.dkernel || a_.drecurrent_kernel)
+      team.run(blocks_, [&](Index block, int) {
+        if (a_.dkernel)
+          unpack_gates<T, C>(dkernel_, p_.units, p_.gates(), C::input, block,
+                             static_cast<T*>(a_.dkernel));
+        for (int phase = 0; phase < C::phases; ++phase)
+          if (a_.drecurrent_kernel)
+            unpack_gates<T, C>(drecurrent_[phase], p_.units, p_.gates(), C::recurrent[phase],
+                               block, static_cast<T*>(a_.drecurrent_kernel));
+      });
+  }
+
+  struct Place {
+    Index batch_row, step;
+  };
+
+  const Problem& p_;
+  const BackwardArgs& a_;
+  const Act act_;
+  const Index blocks_, padded_, row_columns_;
+  Index chunk_ = 1, group_rows_ = 0, pairs_ = 0;
+  T* dg_ = nullptr;           // (pairs, blocks, columns) vectors
+  Index* pair_of_ = nullptr;  // (steps of the chunk, batch): place in dg, -1 where masked
+  Place* place_ = nullptr;    // (pairs)
+  const T** x_rows_ = nullptr;  // (pairs): what the input product multiplied
+  const T** h_rows_[C::phases] = {};  // (pairs): what the recurrent products multiplied
+  T* dropped_x_ = nullptr;
+  T* dropped_h_[C::phases] = {};
+  T* reset_h_ = nullptr;
+  T* product_ = nullptr;
+  Panels<T> transposed_[C::phases], kernel_transposed_;
+  Panels<T> dkernel_, drecurrent_[C::phases];
+  T* dbias_ = nullptr;
+  T *dh_ = nullptr, *pending_ = nullptr, *dc_ = nullptr;  // (batch, padded)
+  T* zeros_ = nullptr;
+};
+
+}  // namespace RECURRA_ISA
+}  // namespace recurra

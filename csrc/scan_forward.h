@@ -1,0 +1,299 @@
+// The forward scan: packs the weights, then takes groups of rows through the whole sequence, each
+// on one thread with no barrier.
+//
+// Per group and chunk of time: the input product of all kept (step, row) pairs at once, then step
+// by step the recurrent product of the kept rows, started from that.  A masked row takes no part
+// in either.
+#pragma once
+
+#include "pack.h"
+
+namespace recurra {
+namespace RECURRA_ISA {
+
+template <class T, class C, class Act>
+class ForwardScan {
+  static constexpr int L = kLanes<T>;
+  static constexpr bool two_phases = C::phases == 2;
+
+ public:
+  ForwardScan(const Problem& p, const ForwardArgs& a)
+      : p_(p),
+        a_(a),
+        act_(p.activation, p.recurrent_activation),
+        blocks_(blocks_of<T>(p.units)),
+        padded_(blocks_ * L),
+        row_columns_(blocks_ * C::columns * L) {}
+
+  void run(Team& team) {
+    advise_outputs();
+    const EvenSplit groups = row_groups(p_.batch, team.size());
+    const Index most_rows = groups.parts ? groups.size(0) : 0;
+    chunk_ = most_rows ? (128 + most_rows - 1) / most_rows : 1;
+    if (chunk_ > p_.time_steps) chunk_ = p_.time_steps;
+
+    Arena measure(nullptr);
+    lay_out_shared(measure);
+    const std::size_t shared_bytes = measure.used();
+    Arena measure_group(nullptr);
+    Group probe;
+    probe.rows = most_rows;
+    lay_out_group(measure_group, probe);
+    const std::size_t group_bytes = measure_group.used();
+    const Workspace workspace(shared_bytes + group_bytes * std::size_t(team.size()));
+    Arena shared(workspace.data());
+    lay_out_shared(shared);
+
+    pack_bias<T, C>(static_cast<const T*>(a_.bias), p_.units, p_.gates(), bias_);
+    team.run(blocks_, [&](Index block, int) {
+      pack_gates<T, C>(static_cast<const T*>(a_.kernel), p_.units, p_.gates(), C::input, kernel_,
+                       block);
+      for (int phase = 0; phase < C::phases; ++phase)
+        pack_gates<T, C>(static_cast<const T*>(a_.recurrent_kernel), p_.units, p_.gates(),
+                         C::recurrent[phase], recurrent_[phase], block);
+    });
+    team.run(groups.parts, [&](Index g, int worker) {
+      Arena arena(workspace.data() + shared_bytes + group_bytes * std::size_t(worker));
+      Group group;
+      group.first = group_start(groups, g);
+      group.rows = groups.size(g);
+      lay_out_group(arena, group);
+      run_group(group);
+    });
+  }
+
+ private:
+  struct Group {
+    Index first = 0, rows = 0;
+    T* state[2];  // (rows, padded): current and next h, per row
+    T* c;
+    T* update_gate;
+    T* reset_h;
+    T* gx;          // (pairs, blocks, columns) vectors
+    T* dropped_x;   // (pairs, features [, columns])
+    T* dropped_h;   // (rows, units [, columns])
+    const T** x_rows;  // per pair
+    const T** h_rows;  // per kept row of a step
+    Index* kept;       // rows kept at a step
+    ForwardRow<T>* row;
+    unsigned char* current;  // which of state[] holds the row's h
+    unsigned char* began;    // a step was kept
+  };
+
+  void advise_outputs() {
+    const std::size_t bytes = sizeof(T) * std::size_t(p_.batch * p_.time_steps * p_.units);
+    if (bytes < (std::size_t(4) << 20)) return;
+    Slots<void*> s = a_.slots;
+    for_each_slot(s, [bytes](void* p) {
+      if (p) advise_huge_pages(p, bytes);
+    });
+    if (a_.sequence) advise_huge_pages(a_.sequence, bytes);
+  }
+
+  void lay_out_shared(Arena& arena) {
+    kernel_ = gate_panels<T, C>(p_.units, p_.features, C::input);
+    kernel_.data = arena.take<T>(kernel_.size());
+    for (int phase = 0; phase < C::phases; ++phase) {
+      recurrent_[phase] = gate_panels<T, C>(p_.units, p_.units, C::recurrent[phase]);
+      recurrent_[phase].data = arena.take<T>(recurrent_[phase].size());
+    }
+    bias_ = arena.take<T>(row_columns_);
+  }
+
+  void lay_out_group(Arena& arena, Group& g) {
+    const Index pairs = g.rows * chunk_, state = g.rows * padded_;
+    g.state[0] = arena.take<T>(state);
+    g.state[1] = arena.take<T>(state);
+    g.c = arena.take<T>(C::has_cell_state ? state : 0);
+    g.update_gate = arena.take<T>(two_phases ? state : 0);
+    g.reset_h = arena.take<T>(two_phases ? state : 0);
+    g.gx = arena.take<T>(pairs * row_columns_);
+    g.dropped_x =
+        arena.take<T>(a_.dropout_x ? pairs * p_.features * (per_gate_x() ? C::input.count : 1) : 0);
+    g.dropped_h = arena.take<T>(a_.dropout_h ? g.rows * p_.units * kMaxGates : 0);
+    g.x_rows = arena.take<const T*>(pairs);
+    g.h_rows = arena.take<const T*>(g.rows);
+    g.kept = arena.take<Index>(g.rows);
+    g.row = arena.take<ForwardRow<T>>(g.rows);
+    g.current = arena.take<unsigned char>(g.rows);
+    g.began = arena.take<unsigned char>(g.rows);
+  }
+
+  bool per_gate_x() const { return p_.dropout_x_masks > 1; }
+  bool per_gate_h() const { return p_.dropout_h_masks > 1; }
+  Index input_time(Index s) const { return p_.go_backwards ? p_.time_steps - 1 - s : s; }
+  bool kept(Index b, Index s) const {
+    return !a_.mask || a_.mask[b * p_.time_steps + input_time(s)];
+  }
+
+  void run_group(Group& g) {
+    start(g);
+    for (Index s0 = 0; s0 < p_.time_steps; s0 += chunk_) {
+      const Index s1 = s0 + chunk_ < p_.time_steps ? s0 + chunk_ : p_.time_steps;
+      project_input(g, s0, s1);
+      Index pair = 0;
+      for (Index s = s0; s < s1; ++s) pair += step(g, s, pair);
+    }
+    finish(g);
+  }
+
+  void start(Group& g) {
+    const auto copy_in = [&](T* to, const void* from) {
+      std::memset(to, 0, sizeof(T) * std::size_t(g.rows * padded_));
+      if (!from) return;
+      for (Index r = 0; r < g.rows; ++r)
+        std::memcpy(to + r * padded_, static_cast<const T*>(from) + (g.first + r) * p_.units,
+                    sizeof(T) * std::size_t(p_.units));
+    };
+    copy_in(g.state[0], a_.h0);
+    if (C::has_cell_state) copy_in(g.c, a_.c0);
+    std::memset(g.current, 0, std::size_t(g.rows));
+    std::memset(g.began, 0, std::size_t(g.rows));
+  }
+
+  // gx of every kept pair of the chunk, in the order the steps will ask for them.
+  void project_input(Group& g, Index s0, Index s1) {
+    const T* x = static_cast<const T*>(a_.x);
+    const Index stretch = p_.features * (per_gate_x() ? C::input.count : 1);
+    Index pairs = 0;
+    for (Index s = s0; s < s1; ++s)
+      for (Index r = 0; r < g.rows; ++r) {
+        const Index b = g.first + r;
+        if (!kept(b, s)) continue;
+        const T* row = x + (b * p_.time_steps + input_time(s)) * p_.features;
+        if (a_.dropout_x) {
+          T* dropped = g.dropped_x + pairs * stretch;
+          apply_dropout<T, C>(row, static_cast<const T*>(a_.dropout_x), per_gate_x(), p_.batch, b,
+                              p_.features, C::input, dropped);
+          row = dropped;
+        }
+        g.x_rows[pairs++] = row;
+      }
+    const auto write = [&](const T* tile, Index panel, int panels, Index row, int rows) {
+      for (int m = 0; m < rows; ++m)
+        for (int q = 0; q < panels; ++q) {
+          T* gx = g.gx + (row + m) * row_columns_ + (panel + q) * (C::columns * L);
+          const T* from = tile + (m * panels + q) * (C::input.count * L);
+          for (int c = 0; c < C::input.count; ++c) store(gx + c * L, load(from + c * L));
+          for (int c = C::input.count; c < C::columns; ++c)
+            store(gx + c * L, load(bias_ + ((panel + q) * C::columns + c) * L));
+        }
+    };
+    const auto from_bias = [&](Index) { return static_cast<const T*>(bias_); };
+    const Depth depth = {1, p_.features, 0, 0};
+    if (per_gate_x())
+      multiply<T, true>(g.x_rows, pairs, depth, kernel_, 0, from_bias, C::columns * L, write);
+    else
+      multiply<T, false>(g.x_rows, pairs, depth, kernel_, 0, from_bias, C::columns * L, write);
+  }
+
+  // One time step of the group; returns how many rows it kept.
+  Index step(Group& g, Index s, Index first_pair) {
+    Index n = 0;
+    for (Index r = 0; r < g.rows; ++r) {
+      const Index b = g.first + r;
+      if (!kept(b, s)) {
+        carry(g, r, s);
+        continue;
+      }
+      const Index offset = (b * p_.time_steps + s) * p_.units;
+      ForwardRow<T>& row = g.row[n];
+      row.gx = g.gx + (first_pair + n) * row_columns_;
+      row.h_prev = g.state[g.current[r]] + r * padded_;
+      row.h = g.state[g.current[r] ^ 1] + r * padded_;
+      row.c = g.c + (C::has_cell_state ? r * padded_ : 0);
+      row.update_gate = g.update_gate + (two_phases ? r * padded_ : 0);
+      row.reset_h = g.reset_h + (two_phases ? r * padded_ : 0);
+      row.output = a_.sequence ? static_cast<T*>(a_.sequence) + offset : nullptr;
+      row.save = slot_rows<T*>(a_.slots, offset);
+      g.current[r] ^= 1;
+      g.began[r] = 1;
+      g.kept[n++] = r;
+    }
+    if (n == 0) return 0;
+    run_phase<0>(g, n);
+    if constexpr (two_phases) run_phase<1>(g, n);
+    return n;
+  }
+
+  template <int phase>
+  void run_phase(Group& g, Index n) {
+    constexpr Columns part = C::recurrent[phase];
+    const bool per_gate = a_.dropout_h && per_gate_h();
+    for (Index i = 0; i < n; ++i) {
+      const T* operand = phase == 0 ? g.row[i].h_prev : g.row[i].reset_h;
+      if (a_.dropout_h) {
+        T* dropped = g.dropped_h + i * p_.units * kMaxGates;
+        apply_dropout<T, C>(operand, static_cast<const T*>(a_.dropout_h), per_gate, p_.batch,
+                            g.first + g.kept[i], p_.units, part, dropped);
+        operand = dropped;
+      }
+      g.h_rows[i] = operand;
+    }
+    const auto from_gx = [&](Index i) { return g.row[i].gx + part.first * L; };
+    const auto pointwise = [&](const T* tile, Index panel, int panels, Index row, int rows) {
+      for (int m = 0; m < rows; ++m)
+        for (int q = 0; q < panels; ++q)
+          C::template forward<phase>(act_, g.row[row + m], panel + q,
+                                     lanes_of<T>(p_.units, panel + q),
+                                     tile + (m * panels + q) * (part.count * L));
+    };
+    const Depth depth = {1, p_.units, 0, 0};
+    if (per_gate)
+      multiply<T, true>(g.h_rows, n, depth, recurrent_[phase], 0, from_gx, C::columns * L,
+                        pointwise);
+    else
+      multiply<T, false>(g.h_rows, n, depth, recurrent_[phase], 0, from_gx, C::columns * L,
+                         pointwise);
+  }
+
+  // A masked step: the state stays, the output repeats (or is zero), gates are zero.
+  void carry(Group& g, Index r, Index s) {
+    const Index offset = ((g.first + r) * p_.time_steps + s) * p_.units;
+    const std::size_t bytes = sizeof(T) * std::size_t(p_.units);
+    const T* h = g.state[g.current[r]] + r * padded_;
+    if (a_.sequence) {
+      T* out = static_cast<T*>(a_.sequence) + offset;
+      if (p_.zero_output_for_mask || !g.began[r])
+        std::memset(out, 0, bytes);
+      else
+        std::memcpy(out, h, bytes);
+    }
+    Slots<T*> save = slot_rows<T*>(a_.slots, offset);
+    if (save.hidden_state) std::memcpy(save.hidden_state, h, bytes);
+    if (save.cell_state) std::memcpy(save.cell_state, g.c + r * padded_, bytes);
+    save.hidden_state = save.cell_state = nullptr;
+    for_each_slot(save, [bytes](T* p) {
+      if (p) std::memset(p, 0, bytes);
+    });
+  }
+
+  void finish(Group& g) {
+    const std::size_t bytes = sizeof(T) * std::size_t(p_.units);
+    for (Index r = 0; r < g.rows; ++r) {
+      const T* h = g.state[g.current[r]] + r * padded_;
+      const Index at = (g.first + r) * p_.units;
+      if (a_.last_output) {
+        T* last = static_cast<T*>(a_.last_output) + at;
+        if (g.began[r] || p_.time_steps == 0)
+          std::memcpy(last, h, bytes);
+        else
+          std::memset(last, 0, bytes);
+      }
+      if (a_.state_h) std::memcpy(static_cast<T*>(a_.state_h) + at, h, bytes);
+      if (C::has_cell_state && a_.state_c)
+        std::memcpy(static_cast<T*>(a_.state_c) + at, g.c + r * padded_, bytes);
+    }
+  }
+
+  const Problem& p_;
+  const ForwardArgs& a_;
+  const Act act_;
+  const Index blocks_, padded_, row_columns_;
+  Index chunk_ = 1;
+  Panels<T> kernel_, recurrent_[C::phases];
+  T* bias_ = nullptr;
+};
+
+}  // namespace RECURRA_ISA
+}  // namespace recurra
