@@ -1,0 +1,269 @@
+"""The compiled engine, by names: which arrays go in and come out, in which order, and on NumPy.
+
+The order below is the engine's interface, used by the NumPy functions here and by every host.
+
+Forward inputs, optional ones marked by "?": x (B, T, F) | kernel (F, G·U) | recurrent_kernel
+(U, G·U) | bias? | h0? (B, U) | c0? (B, U) | mask? (B, T) bool | dropout_x? (1 or G, B, F) |
+dropout_h? (1 or G, B, U). Forward outputs: last_output? (B, U) | state_h (B, U) | state_c (B, U,
+LSTM only) | sequence? (B, T, U) | the slots (B, T, U), all or none.
+
+One array less is written where two would be equal: without a mask the hidden state at every step
+is the output sequence, so the slot "hidden_state" is left out whenever `sequence` stands in for it
+(`hidden_state_is_sequence`). The backward pass reads it the same way.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurra.engine.config import Config
+
+Array = NDArray[Any]
+
+FORWARD_INPUTS = (
+    "x",
+    "kernel",
+    "recurrent_kernel",
+    "bias",
+    "h0",
+    "c0",
+    "mask",
+    "dropout_x",
+    "dropout_h",
+)
+"""Names of the forward pass's inputs; the index is the engine's number."""
+
+DIFFERENTIABLE = ("x", "kernel", "recurrent_kernel", "bias", "h0", "c0")
+"""Inputs that the backward pass gives gradients for, in its order of outputs."""
+
+DTYPES = ("float32", "float64")
+"""Types the engine computes in."""
+
+
+@functools.cache
+def forward_outputs(config: Config) -> tuple[str, ...]:
+    """Names of the forward pass's outputs; the index is the engine's number."""
+    return ("last_output", "state_h", "state_c", "sequence", *config.slots)
+
+
+@functools.cache
+def backward_inputs(config: Config) -> tuple[str, ...]:
+    """Names of the backward pass's inputs; cotangents are called "d_" and the output's name."""
+    inputs = tuple(name for name in FORWARD_INPUTS if name != "bias")
+    cotangents = tuple(f"d_{name}" for name in forward_outputs(config))
+    return (*inputs, "sequence", *config.slots, *cotangents)
+
+
+def hidden_state_is_sequence(*, mask: bool, sequence: bool) -> bool:
+    """Whether `sequence` plays the part of the slot "hidden_state".
+
+    Args:
+        mask: whether a mask is given.
+        sequence: whether the sequence is among the outputs.
+    """
+    return sequence and not mask
+
+
+def present_outputs(
+    config: Config, *, mask: bool, last_output: bool, sequence: bool, slots: bool
+) -> tuple[str, ...]:
+    """Names of the outputs of one forward call, in order.
+
+    Args:
+        mask: whether a mask is given.
+        last_output, sequence, slots: what is wanted.
+    """
+    wanted = {*config.spec.state_outputs}
+    wanted |= {"last_output"} if last_output else set()
+    wanted |= {"sequence"} if sequence else set()
+    if slots:
+        wanted |= {*config.slots}
+        if hidden_state_is_sequence(mask=mask, sequence=sequence):
+            wanted.remove("hidden_state")
+    return tuple(name for name in forward_outputs(config) if name in wanted)
+
+
+def verify(config: Config, dtype: str, platform: str = "cpu") -> tuple[bool, str]:
+    """Whether this engine runs a configuration, and why (not).
+
+    Args:
+        config: what is to be computed.
+        dtype: name of the arrays' type, e.g. "float32". Half precision is computed in float32 by
+            the hosts and counts as supported.
+        platform: where the host keeps its arrays, e.g. "cpu", "gpu".
+
+    Returns:
+        (True, what runs) or (False, the reason, and what to change).
+
+    Example:
+        >>> verify(Config("lstm"), "float32", "gpu")[0]
+        False
+    """
+    if platform != "cpu":
+        return False, (
+            f"the compiled engine runs on the CPU and the arrays are on {platform!r}; "
+            "place them on the CPU to use it"
+        )
+    if dtype not in (*DTYPES, "float16", "bfloat16"):
+        return False, (
+            f"the compiled engine computes in float32 and float64, not in {dtype}; "
+            "change the layer's dtype"
+        )
+    try:
+        from recurra import _engine
+    except ImportError as error:
+        return False, f"the compiled engine could not be loaded ({error}); reinstall recurra"
+    computed = "float64" if dtype == "float64" else "float32"
+    return True, f"compiled engine on the CPU ({_engine.isa()}), computing in {computed}"
+
+
+def forward(
+    config: Config,
+    *,
+    x: Array,
+    kernel: Array,
+    recurrent_kernel: Array,
+    bias: Array | None = None,
+    h0: Array | None = None,
+    c0: Array | None = None,
+    mask: Array | None = None,
+    dropout_x: Array | None = None,
+    dropout_h: Array | None = None,
+    last_output: bool = True,
+    sequence: bool = True,
+    slots: bool = False,
+) -> dict[str, Array]:
+    """Run the engine's forward pass on NumPy arrays.
+
+    Args:
+        config: the cell and its options.
+        x: (B, T, F), float32 or float64, as all arrays but the mask.
+        kernel, recurrent_kernel: (F, G·U), (U, G·U).
+        bias: (G·U,), or (2, G·U) for GRU with reset_after=True; None for no bias.
+        h0, c0: (B, U), None for zeros.
+        mask: (B, T), bool, True = keep; None to keep all.
+        dropout_x, dropout_h: (1 or G, B, F), (1 or G, B, U): factors; None for none.
+        last_output, sequence, slots: which outputs are computed.
+
+    Returns:
+        The outputs by name, new arrays; see this module's description for names and shapes.
+
+    Raises:
+        ValueError: from the engine, if a shape or dtype does not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> w = {"kernel": np.ones((2, 3)), "recurrent_kernel": np.zeros((3, 3))}
+        >>> config = Config("simple_rnn", activation="linear")
+        >>> forward(config, x=np.ones((1, 4, 2)), **w)["last_output"]
+        array([[2., 2., 2.]])
+    """
+    from recurra import _engine
+
+    given = (x, kernel, recurrent_kernel, bias, h0, c0, mask, dropout_x, dropout_h)
+    inputs = [None if array is None else np.ascontiguousarray(array) for array in given]
+    names = present_outputs(
+        config,
+        mask=mask is not None,
+        last_output=last_output,
+        sequence=sequence,
+        slots=slots,
+    )
+    batch, time_steps, units = x.shape[0], x.shape[1], recurrent_kernel.shape[0]
+    outputs = {
+        name: np.empty(output_shape(name, batch, time_steps, units), x.dtype) for name in names
+    }
+    ordered = [outputs.get(name) for name in forward_outputs(config)]
+    _engine.forward(*_options(config), inputs, ordered)
+    return outputs
+
+
+def backward(
+    config: Config,
+    inputs: Mapping[str, Array | None],
+    saved: Mapping[str, Array],
+    cotangents: Mapping[str, Array | None],
+    wanted: Collection[str] = DIFFERENTIABLE,
+) -> dict[str, Array]:
+    """Run the engine's backward pass on NumPy arrays.
+
+    Args:
+        config: the cell and its options.
+        inputs: the forward pass's arrays by name, as given to `forward`.
+        saved: what `forward` returned with slots=True.
+        cotangents: by the output's name (last_output, state_h, state_c, sequence, or a name of the
+            trace); None or absent means zero.
+        wanted: names of inputs to differentiate with respect to. Those that were not given (None)
+            are left out, except h0 and c0, whose gradient exists at zeros too.
+
+    Returns:
+        Gradients by the input's name, each in its shape, new arrays.
+
+    Raises:
+        ValueError: from the engine, if a shape or dtype does not fit.
+    """
+    from recurra import _engine
+
+    x, recurrent_kernel = inputs["x"], inputs["recurrent_kernel"]
+    assert x is not None
+    assert recurrent_kernel is not None
+    batch, _, features = x.shape
+    units = recurrent_kernel.shape[0]
+    arrays: dict[str, Array | None] = {**inputs}
+    separate = not hidden_state_is_sequence(
+        mask=inputs.get("mask") is not None, sequence="sequence" in saved
+    )
+    arrays["sequence"] = None if separate else saved["sequence"]
+    arrays |= {name: saved.get(name) for name in config.slots}
+    arrays |= {f"d_{name}": array for name, array in cotangents.items()}
+    ordered = [
+        None if (array := arrays.get(name)) is None else np.ascontiguousarray(array)
+        for name in backward_inputs(config)
+    ]
+    shapes = gradient_shapes(config, batch, x.shape[1], features, units)
+    optional = {"c0"} - {state.symbol + "0" for state in config.spec.state_table}
+    if inputs.get("bias") is None:
+        optional.add("bias")
+    gradients = {
+        name: np.empty(shapes[name], x.dtype)
+        for name in DIFFERENTIABLE
+        if name in wanted and name not in optional
+    }
+    _engine.backward(*_options(config), ordered, [gradients.get(name) for name in DIFFERENTIABLE])
+    return gradients
+
+
+def output_shape(name: str, batch: int, time_steps: int, units: int) -> tuple[int, ...]:
+    """Shape of a forward output."""
+    if name in ("last_output", "state_h", "state_c"):
+        return (batch, units)
+    return (batch, time_steps, units)
+
+
+def gradient_shapes(
+    config: Config, batch: int, time_steps: int, features: int, units: int
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of the differentiable inputs, and so of the backward pass's outputs."""
+    return {
+        "x": (batch, time_steps, features),
+        **config.weight_shapes(features, units),
+        "h0": (batch, units),
+        "c0": (batch, units),
+    }
+
+
+def _options(config: Config) -> tuple[int, bool, int, int, bool, bool]:
+    numbers = config.attributes
+    return (
+        numbers["cell"],
+        config.reset_after,
+        numbers["activation"],
+        numbers["recurrent_activation"],
+        config.go_backwards,
+        config.zero_output_for_mask,
+    )

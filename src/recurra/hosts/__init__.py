@@ -1,0 +1,87 @@
+"""Hosts: the frameworks that Keras runs on. A host file wires gradients and nothing else.
+
+A host module offers:
+
+    scan(config, x, kernel, recurrent_kernel, ...) -> dict     the engine as a differentiable op
+    platform() -> str                                          where arrays are placed by default
+    equivalent_activations() -> dict                           the framework's functions that are
+                                                               the engine's activations, by function
+
+Each framework is imported only in its own file, because a program uses one of them and importing
+the others would cost seconds and memory, or fail.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+HOSTS = ("jax",)
+"""Frameworks that Recurra has a host file for."""
+
+_KERAS_BACKENDS = ("jax", "torch", "tensorflow")
+
+
+def get(name: str) -> ModuleType | None:
+    """The host module for a framework, or None if Recurra has none for it.
+
+    Args:
+        name: as Keras calls it: "jax", "torch", "tensorflow", ...
+
+    Example:
+        >>> get("openvino") is None
+        True
+    """
+    return importlib.import_module(f"recurra.hosts.{name}") if name in HOSTS else None
+
+
+def prepare_keras() -> None:
+    """Before Keras is imported: have it run on a framework that is installed.
+
+    Keras reads its choice once, while it is imported, and takes TensorFlow if there is none. So
+    KERAS_BACKEND is set here, JAX first, unless the user has chosen: by KERAS_BACKEND, or in
+    Keras's configuration file. That file counts only if what it names is installed: Keras itself
+    writes it on its first import, with "tensorflow", whether or not there is a TensorFlow.
+
+    Does nothing once Keras is imported.
+    """
+    if "keras" in sys.modules or os.environ.get("KERAS_BACKEND"):
+        return
+    configured = _configured_backend()
+    if configured is not None and (configured not in _KERAS_BACKENDS or _is_installed(configured)):
+        return
+    for name in _KERAS_BACKENDS:
+        if _is_installed(name):
+            if configured is not None:
+                logging.getLogger("recurra").info(
+                    "Keras's configuration file names %r, which is not installed; using %r. "
+                    "Set KERAS_BACKEND to choose.",
+                    configured,
+                    name,
+                )
+            os.environ["KERAS_BACKEND"] = name
+            return
+
+
+def _configured_backend() -> str | None:
+    """What Keras's configuration file names; None if there is no (readable) file."""
+    home = os.environ.get("KERAS_HOME")
+    if home is None:
+        base = Path.home()
+        home = str((base if os.access(base, os.W_OK) else Path("/tmp")) / ".keras")
+    try:
+        content = json.loads((Path(home).expanduser() / "keras.json").read_text())
+    except (OSError, ValueError):
+        return None
+    backend = content.get("backend") if isinstance(content, dict) else None
+    return backend if isinstance(backend, str) else None
+
+
+def _is_installed(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None

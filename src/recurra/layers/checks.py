@@ -1,0 +1,188 @@
+"""Arguments of a recurrent layer and of a call to it, checked early, with errors that teach."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from recurra.cells import CellSpec
+
+
+def check_units(units: Any) -> None:
+    """Raise ValueError unless `units` is a positive integer."""
+    integer = isinstance(units, numbers.Integral) and not isinstance(units, bool)
+    if not integer or int(units) <= 0:
+        raise ValueError(
+            "Received an invalid value for argument `units`, expected a positive integer, got "
+            f"{units!r}{'' if integer else f' of type {type(units).__name__}'}. "
+            "`units` is the size of the layer's output and of each state."
+        )
+
+
+def nested_numbers(value: Any) -> bool:
+    """Whether `value` is a Python list or tuple with a number innermost, as `[[[1.0], [2.0]]]`."""
+    if not isinstance(value, (list, tuple)):
+        return False
+    while isinstance(value, (list, tuple)) and value:
+        value = value[0]
+    return isinstance(value, (bool, int, float, np.generic))
+
+
+def array_from_numbers(value: Any, layer: str) -> np.ndarray:
+    """A Python list of numbers as an array; ValueError if rows differ in length."""
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise ValueError(
+            f"The input of layer {layer!r} is a list whose rows differ in length; expected "
+            "(batch, time_steps, features) with equal lengths. Pad the sequences "
+            "(keras.utils.pad_sequences) and pass mask=, True where a step is real."
+        ) from None
+
+
+def check_inputs(sequences: Any, features: int | None, spec: CellSpec, layer: str) -> None:
+    """Raise ValueError unless the input is (batch, time_steps, features).
+
+    Args:
+        sequences: the layer's input; things without a shape are left to Keras.
+        features: what the layer was built for, None before it is built.
+        spec: the layer's cell.
+        layer: the layer's name.
+    """
+    shape = getattr(sequences, "shape", None)
+    if shape is None:
+        if isinstance(sequences, (list, tuple)) and len(sequences) > 1:
+            raise ValueError(
+                f"Layer {layer!r} expects 1 input, but it received {len(sequences)} input tensors "
+                f"in a {type(sequences).__name__}. To start from given states, call "
+                f"layer(x, initial_state=[{', '.join(spec.state_outputs)}])."
+            )
+        return
+    shape = tuple(shape)
+    if len(shape) != 3:
+        raise ValueError(
+            f"Input 0 of layer {layer!r} is incompatible with the layer: expected ndim=3, found "
+            f"ndim={len(shape)}. Full shape received: {shape}. A {spec.layer} reads sequences of "
+            f"shape (batch, time_steps, features). {_reshape_hint(shape)}"
+        )
+    if features is not None and shape[2] is not None and shape[2] != features:
+        raise ValueError(
+            f"Layer {layer!r} was built for {features} features per step, but this input has shape "
+            f"{shape}, so {shape[2]} features. Pass (batch, time_steps, {features}), or make a new "
+            "layer for the new number of features."
+        )
+
+
+def _reshape_hint(shape: tuple[Any, ...]) -> str:
+    if len(shape) == 1:
+        return (
+            "One sequence of single values: x[None, :, None]. The first axis is the batch, the "
+            "last one the features."
+        )
+    if len(shape) == 2:
+        return (
+            "If its rows are sequences of single values, add the features axis: x[:, :, None]; if "
+            "it is one sequence, add the batch axis: x[None]. Between layers, the one before must "
+            "keep the time axis: return_sequences=True."
+        )
+    if len(shape) == 4:
+        return (
+            "Merge the last two axes into features, x.reshape(x.shape[0], x.shape[1], -1), or wrap "
+            "the layer in TimeDistributed to run it over each item of axis 1."
+        )
+    return "Reshape it to three axes."
+
+
+def check_initial_state(
+    initial_state: Any, sequences: Any, units: int, spec: CellSpec, layer: str
+) -> None:
+    """Raise ValueError unless `initial_state` is one (batch, units) array per state."""
+    if initial_state is None:
+        return
+    states: Sequence[Any]
+    if isinstance(initial_state, (list, tuple)) and not nested_numbers(initial_state):
+        states = list(initial_state)
+    else:
+        states = [initial_state]
+    expected = ", ".join(spec.state_outputs)
+    shape = getattr(sequences, "shape", None)
+    batch = shape[0] if shape else None
+    size = f"({'batch' if batch is None else batch}, {units})"
+    if len(states) != len(spec.states):
+        each = "one array" if len(spec.states) == 1 else f"{len(spec.states)} arrays"
+        raise ValueError(
+            f"initial_state of layer {layer!r} has {len(states)} "
+            f"{'array' if len(states) == 1 else 'arrays'}; a {spec.layer} needs {each}: "
+            f"[{expected}], each of shape {size}."
+            + (
+                " A layer with return_state=True returns (output, "
+                f"{expected}): pass the states, result[1:]."
+                if len(states) == len(spec.states) + 1
+                else ""
+            )
+        )
+    for name, state in zip(spec.state_outputs, states, strict=True):
+        got = getattr(state, "shape", None)
+        if got is None:
+            continue
+        got = tuple(got)
+        fits = len(got) == 2 and got[1] in (units, None)
+        fits = fits and (batch is None or got[0] is None or got[0] == batch)
+        if not fits:
+            raise ValueError(
+                f"initial_state[{name!r}] of layer {layer!r} has shape {got}; expected {size}: the "
+                f"input's batch and this layer's units. {_state_hint(got, batch, units)}"
+            )
+
+
+def _state_hint(got: tuple[Any, ...], batch: int | None, units: int) -> str:
+    if len(got) == 2 and got[1] != units:
+        return (
+            f"States come from a layer with the same number of units: build one of the two layers "
+            f"with the other's number ({got[1]} and {units})."
+        )
+    if len(got) == 2:
+        return "Give every row of the batch its state."
+    if len(got) == 3:
+        return (
+            "It looks like a sequence of outputs: pass the states of a layer with "
+            "return_state=True, not its output."
+        )
+    return "Add the batch axis: state[None]."
+
+
+def check_mask(mask: Any, sequences: Any, layer: str) -> None:
+    """Raise ValueError unless `mask` is (batch, time_steps), bool or a number that means one."""
+    if mask is None:
+        return
+    shape = getattr(mask, "shape", None)
+    if shape is None:
+        return
+    shape, full = tuple(shape), tuple(sequences.shape)
+    flat = shape[:2] if len(shape) == 3 and shape[2] == 1 else shape
+    fits = len(flat) == 2 and all(
+        a is None or b is None or a == b for a, b in zip(flat, full[:2], strict=True)
+    )
+    expected = f"({full[0]}, {full[1]})".replace("None", "any")
+    if not fits:
+        hint = (
+            " It has the features axis as well: a mask says which steps are real, for example "
+            "mask.any(axis=-1)."
+            if len(shape) == 3
+            else " Its axes are swapped: pass mask.T."
+            if len(shape) == 2 and shape[::-1] == full[:2] and shape[0] != shape[1]
+            else ""
+        )
+        raise ValueError(
+            f"mask of layer {layer!r} has shape {shape}; expected (batch, time_steps) = "
+            f"{expected}, True where the step is kept.{hint}"
+        )
+    dtype = str(getattr(mask, "dtype", "bool"))
+    if not dtype.removeprefix("torch.").startswith(("bool", "int", "uint", "float", "bfloat")):
+        raise ValueError(
+            f"mask of layer {layer!r} has dtype {dtype}; expected bool (True = keep), or numbers "
+            "where 0 means leave out."
+        )

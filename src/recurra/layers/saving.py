@@ -1,0 +1,100 @@
+"""Saved files that stock Keras and Recurra both read.
+
+A Recurra layer is written under the name of the stock class ("keras.layers", "LSTM"), so stock
+Keras loads the file without Recurra. Reading goes by that name too, hence to the stock class;
+inside `recurra_classes()` it goes to Recurra's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+from keras.src import api_export
+
+_names: dict[str, type] = {}
+_reading = threading.RLock()
+
+
+def register(cls: type) -> type:
+    """Have instances of `cls` written as instances of the stock class of the same name.
+
+    A class decorator. The stock class keeps the name for reading.
+
+    Args:
+        cls: a subclass of `keras.layers.<the same name>`.
+    """
+    name = api_export.get_name_from_symbol(getattr(keras.layers, cls.__name__))
+    api_export.REGISTERED_OBJS_TO_NAMES[cls] = name
+    _names[name] = cls
+    return cls
+
+
+def custom_objects() -> dict[str, type]:
+    """Recurra's classes by the stock class's name, for Keras functions that ask for such a dict.
+
+    Enough for legacy .h5 files and configurations, which name a class without its module. For
+    .keras files, whose built-in classes Keras does not look up there, use
+    `recurra.models.load_model` or `recurra_classes`.
+
+    Example:
+        >>> model = keras.models.load_model("model.h5", custom_objects=custom_objects())
+    """
+    return {cls.__name__: cls for cls in _names.values()}
+
+
+@contextlib.contextmanager
+def recurra_classes() -> Iterator[None]:
+    """Inside this context, Keras reads its recurrent layers' names as Recurra's classes.
+
+    For anything that builds layers from configurations: keras.models.load_model, model_from_json,
+    clone_model, from_config. Not for building layers by calling their classes.
+
+    The mapping is Keras's own table, which all threads share: other threads that read models at the
+    same moment get Recurra's classes too.
+
+    Example:
+        >>> with recurra_classes():
+        ...     model = keras.models.model_from_json(text)
+    """
+    with _reading:
+        before = {name: api_export.REGISTERED_NAMES_TO_OBJS[name] for name in _names}
+        api_export.REGISTERED_NAMES_TO_OBJS.update(_names)
+        try:
+            with keras.saving.custom_object_scope(custom_objects()):
+                yield
+        finally:
+            api_export.REGISTERED_NAMES_TO_OBJS.update(before)
+
+
+def load_model(
+    filepath: Any,
+    custom_objects: dict[str, Any] | None = None,
+    compile: bool = True,
+    safe_mode: bool = True,
+) -> Any:
+    """`keras.models.load_model` with Recurra's layers in place of Keras's recurrent layers.
+
+    Reads files saved by stock Keras and by Recurra alike.
+
+    Args:
+        filepath: a .keras or .h5 file, as str or path.
+        custom_objects, compile, safe_mode: as for keras.models.load_model. A recurrent class that
+            custom_objects names is used instead of Recurra's.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: as keras.models.load_model does.
+
+    Example:
+        >>> model = load_model("forecaster.keras")
+    """
+    with recurra_classes(), keras.saving.custom_object_scope(custom_objects or {}):
+        return keras.models.load_model(
+            filepath, custom_objects=custom_objects, compile=compile, safe_mode=safe_mode
+        )

@@ -1,0 +1,53 @@
+"""Keras's models; those that are read from a file or a configuration get Recurra's layers.
+
+    from recurra.models import Model, Sequential, load_model        # instead of keras.models
+
+`load_model`, `clone_model` and `model_from_json` are Recurra's; every other name is Keras's own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+# First of all imports here: it has Keras run on a framework that is installed.
+from recurra.layers.saving import load_model, recurra_classes
+
+import keras  # isort: skip
+
+__all__ = ["clone_model", "load_model", "model_from_json"]
+__all__ += [name for name in dir(keras.models) if name[0] != "_" and name not in __all__]
+
+
+def clone_model(model: Any, *args: Any, **kwargs: Any) -> Any:
+    """`keras.models.clone_model`, with Recurra's layers in place of Keras's recurrent layers.
+
+    A layer is copied as the class that it is; this is about layers inside of wrappers, which Keras
+    makes anew by class name.
+
+    Args:
+        model: the model to copy; the copy gets new weights.
+        *args, **kwargs: as for keras.models.clone_model.
+    """
+    with recurra_classes():
+        return keras.models.clone_model(model, *args, **kwargs)
+
+
+def model_from_json(json_string: str, custom_objects: dict[str, Any] | None = None) -> Any:
+    """`keras.models.model_from_json`, with Recurra's layers in place of Keras's recurrent layers.
+
+    Args:
+        json_string: what `model.to_json()` gave.
+        custom_objects: as for keras.models.model_from_json.
+    """
+    with recurra_classes():
+        return keras.models.model_from_json(json_string, custom_objects=custom_objects)
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("_") or not hasattr(keras.models, name):
+        raise AttributeError(f"module 'recurra.models' has no attribute {name!r}")
+    return getattr(keras.models, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
