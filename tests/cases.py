@@ -122,7 +122,7 @@ def make_case(
 def make_mask(
     kind: str, batch: int, time_steps: int, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """A mask (batch, time_steps) of one of the shapes in `MASKS`; lengths differ from row to row."""
+    """A mask (batch, time_steps) of one of the shapes in `MASKS`, different in every row."""
     steps = np.arange(time_steps)
     lengths = rng.integers(0, time_steps + 1, size=(batch, 1))
     holes = rng.random((batch, time_steps)) < 0.6
@@ -214,16 +214,16 @@ def matrix(random: int = 24, seed: int = 0) -> list[tuple[str, Case]]:
 
 
 def describe(configuration: Case) -> str:
-    """A configuration as a test id, e.g. "gru-reset_after=False-mask=holes"."""
-    rest = {name: value for name, value in configuration.items() if name != "cell"}
-    return "-".join([configuration["cell"], *(f"{name}={value}" for name, value in rest.items())])
+    """A configuration as a test id, e.g. "gru-reset_after:False-mask:holes"."""
+    rest = [f"{name}:{value}" for name, value in configuration.items() if name != "cell"]
+    return "-".join([configuration["cell"], *(word for word in rest if not word.endswith("None"))])
 
 
 def _random_configuration(rng: np.random.Generator) -> Case:
     def choose(*choices: Any) -> Any:
         return choices[rng.integers(len(choices))]
 
-    # Unbounded activations in a recurrence grow without limit; where they are drawn, runs are short.
+    # Runs are short where an activation without bounds could grow from step to step.
     activation = choose("tanh", "tanh", *ACTIVATIONS)
     recurrent_activation = choose("sigmoid", "sigmoid", "hard_sigmoid", "tanh", "softsign")
     return {

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.cases import VARIANTS, Case, make_case
 
+from cases import VARIANTS, Case, make_case
 from recurra import reference, weights
 from recurra.cells import CELLS
 
