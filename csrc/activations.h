@@ -153,7 +153,7 @@ inline Vec<T> activate(Activation kind, Vec<T> x) {
     case Activation::tanh: return vtanh<T>(x);
     case Activation::sigmoid: return vsigmoid<T>(x);
     case Activation::hard_sigmoid: {
-      Vec<T> y = fma(x, splat(T(1.0 / 6)), splat(T(0.5)));
+      Vec<T> y = (x + splat(T(3))) * splat(T(1.0 / 6));  // exact near its zero at -3
       y = y < zero ? zero : y;
       return y > one ? one : y;
     }

@@ -23,10 +23,15 @@ int runnable_isas(const Kernels** out) {
 #if defined(RECURRA_HAVE_X86_KERNELS)
   __builtin_cpu_init();
   const bool fma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#if defined(RECURRA_EMULATE_AVX512)
+  if (fma) out[n++] = &avx2::kernels;
+  if (fma) out[n++] = &avx512::kernels;
+#else
   if (fma && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
     out[n++] = &avx512::kernels;
   if (fma) out[n++] = &avx2::kernels;
+#endif
 #endif
   out[n++] = &generic::kernels;
   return n;

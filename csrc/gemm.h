@@ -12,24 +12,30 @@
 namespace recurra {
 namespace RECURRA_ISA {
 
-// A tile holds rows * vectors accumulators in registers.
+// A tile of rows * vectors accumulators stays in registers, beside the vectors of B and one
+// broadcast element of A.
 #if defined(RECURRA_ISA_AVX512)
-inline constexpr int kTileBudget = 24;
+inline constexpr int kTileBudget = 24;  // of 32 registers
 inline constexpr int kMaxTileRows = 8;
-constexpr int tile_budget(int) { return kTileBudget; }
 #else
-// Sixteen registers.  Four vectors wide leaves room for two rows only (three rows spill).
-inline constexpr int kTileBudget = 12;
+inline constexpr int kTileBudget = 12;  // of 16
 inline constexpr int kMaxTileRows = 6;
-constexpr int tile_budget(int vectors) { return vectors >= 4 ? 8 : 12; }
 #endif
-inline constexpr int kMaxVectors = 4;   // vectors of one packed panel
-inline constexpr int kMaxPanels = 4;    // panels that one tile may span
+inline constexpr int kMaxVectors = 4;  // vectors of one packed panel
+inline constexpr int kMaxPanels = 4;   // panels that one tile may span
 inline constexpr int kMaxTileVectors = 12;
 
+constexpr int tile_budget(int vectors) {
+  return kTileBudget == 12 && vectors >= 4 ? 8 : kTileBudget;  // 3 x 4 would spill
+}
 constexpr bool tile_exists(int rows, int vectors, int panels) {
   return vectors * panels <= kMaxTileVectors &&
          rows * vectors * panels <= tile_budget(vectors * panels);
+}
+// How many of a panel's vectors one tile takes.  Where registers are few, two passes of many rows
+// by two vectors read the panel less often than one of two rows by four.
+constexpr int vectors_per_tile(Index rows, int vectors) {
+  return kTileBudget == 12 && vectors == 4 && rows >= 3 ? 2 : vectors;
 }
 // Few rows: span several panels, so that enough independent chains hide the FMA latency.
 constexpr int panels_for(int rows, int vectors) {
@@ -53,15 +59,22 @@ struct Depth {
   Index a_step, b_step;  // from one stretch to the next
 };
 
-// tile[m][p][v] = init[m][p][v] + sum_k a[m][k] b[p][k][v]
-//   a     rows' first elements; with PerVector each k holds `Vectors` values, one per vector
-//   b     panel p at b + p*b_panel, each k a contiguous row of Vectors vectors
-//   init  rows of initial values (panel p at + p*init_panel), or null for zero
-//   tile  (Rows, Panels, Vectors) vectors, contiguous
+// The strides of a tile's operands, in elements.
+struct Strides {
+  Index a_k;         // from k to k in A: 1, or the panel's vectors where A has a value for each
+  Index b_k;         // from k to k in B
+  Index b_panel;     // from panel to panel in B
+  Index init_panel;  // from panel to panel in the initial values
+  Index tile_row;    // from row to row of the result
+};
+
+// tile[m][p][v] = init[m][p][v] + sum_k a[m][k] b[k][p][v]
+//   a     rows' first elements; with PerVector each k holds a value for every vector of the panel
+//   init  rows of initial values, or null for zero
 template <class T, int Rows, int Vectors, int Panels, bool PerVector>
-__attribute__((noinline)) void multiply_tile(const T* const* a, Depth depth, const T* b,
-                                             Index b_panel, const T* const* init,
-                                             Index init_panel, T* tile) {
+__attribute__((noinline)) void multiply_tile(const T* const* a, const Depth& depth, const T* b,
+                                             const T* const* init, const Strides& strides,
+                                             T* tile) {
   constexpr int L = kLanes<T>;
   constexpr int N = Panels * Vectors;
   Vec<T> acc[Rows][N];
@@ -69,17 +82,16 @@ __attribute__((noinline)) void multiply_tile(const T* const* a, Depth depth, con
   for (int m = 0; m < Rows; ++m)
 #pragma GCC unroll 12
     for (int n = 0; n < N; ++n)
-      acc[m][n] = init ? load(init[m] + (n / Vectors) * init_panel + (n % Vectors) * L)
+      acc[m][n] = init ? load(init[m] + (n / Vectors) * strides.init_panel + (n % Vectors) * L)
                        : splat(T(0));
   const T* rows[Rows];
 #pragma GCC unroll 8
   for (int m = 0; m < Rows; ++m) rows[m] = a[m];
-  constexpr int per_k = PerVector ? Vectors : 1;
+  const Index a_k = PerVector ? strides.a_k : 1, b_k = strides.b_k, b_panel = strides.b_panel;
   for (Index o = 0; o < depth.outer; ++o) {
     const T* bk = b + o * depth.b_step;
-    const Index base = o * depth.a_step;
-    const Index end = base + depth.inner * per_k;
-    for (Index k = base; k < end; k += per_k) {
+    Index at = o * depth.a_step;
+    for (Index k = 0; k < depth.inner; ++k) {
       Vec<T> bv[N];
 #pragma GCC unroll 12
       for (int n = 0; n < N; ++n) bv[n] = load(bk + (n / Vectors) * b_panel + (n % Vectors) * L);
@@ -88,37 +100,38 @@ __attribute__((noinline)) void multiply_tile(const T* const* a, Depth depth, con
         if constexpr (PerVector) {
 #pragma GCC unroll 12
           for (int n = 0; n < N; ++n)
-            acc[m][n] = fma(splat(rows[m][k + n % Vectors]), bv[n], acc[m][n]);
+            acc[m][n] = fma(splat(rows[m][at + n % Vectors]), bv[n], acc[m][n]);
         } else {
-          const Vec<T> am = splat(rows[m][k]);
+          const Vec<T> am = splat(rows[m][at]);
 #pragma GCC unroll 12
           for (int n = 0; n < N; ++n) acc[m][n] = fma(am, bv[n], acc[m][n]);
         }
       }
-      bk += Vectors * L;
+      at += a_k;
+      bk += b_k;
     }
   }
 #pragma GCC unroll 8
   for (int m = 0; m < Rows; ++m)
 #pragma GCC unroll 12
-    for (int n = 0; n < N; ++n) store(tile + (m * N + n) * L, acc[m][n]);
+    for (int n = 0; n < N; ++n) store(tile + m * strides.tile_row + n * L, acc[m][n]);
 }
 
-// out[m][v] += sum_n a[n][first + m] b[n][v] over n = 0..count-1: one tile of A^T B.
-//   a    a pointer per n; with PerVector each element holds `Vectors` values, one per vector
+// out[m][v] += sum_n a[n][m] b[n][v] over n = 0..count-1: one tile of A^T B.
+//   a    a pointer per n, `offset` before the tile's first element; with PerVector the elements
+//        are a_k apart and hold a value for every vector of the panel
 //   b    a row of Vectors vectors per n, b_step elements apart
-//   out  (Rows, Vectors) vectors, contiguous, read and written
+//   out  rows out_row elements apart, read and written
 template <class T, int Rows, int Vectors, bool PerVector>
-__attribute__((noinline)) void multiply_transposed_tile(const T* const* a, Index first,
+__attribute__((noinline)) void multiply_transposed_tile(const T* const* a, Index offset, Index a_k,
                                                         Index count, const T* b, Index b_step,
-                                                        T* out) {
+                                                        T* out, Index out_row) {
   constexpr int L = kLanes<T>;
   Vec<T> acc[Rows][Vectors];
 #pragma GCC unroll 8
   for (int m = 0; m < Rows; ++m)
 #pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) acc[m][v] = load(out + (m * Vectors + v) * L);
-  const Index offset = PerVector ? first * Vectors : first;
+    for (int v = 0; v < Vectors; ++v) acc[m][v] = load(out + m * out_row + v * L);
   for (Index n = 0; n < count; ++n) {
     const T* an = a[n] + offset;
     const T* bn = b + n * b_step;
@@ -129,8 +142,7 @@ __attribute__((noinline)) void multiply_transposed_tile(const T* const* a, Index
     for (int m = 0; m < Rows; ++m) {
       if constexpr (PerVector) {
 #pragma GCC unroll 4
-        for (int v = 0; v < Vectors; ++v)
-          acc[m][v] = fma(splat(an[m * Vectors + v]), bv[v], acc[m][v]);
+        for (int v = 0; v < Vectors; ++v) acc[m][v] = fma(splat(an[m * a_k + v]), bv[v], acc[m][v]);
       } else {
         const Vec<T> am = splat(an[m]);
 #pragma GCC unroll 4
@@ -141,13 +153,15 @@ __attribute__((noinline)) void multiply_transposed_tile(const T* const* a, Index
 #pragma GCC unroll 8
   for (int m = 0; m < Rows; ++m)
 #pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) store(out + (m * Vectors + v) * L, acc[m][v]);
+    for (int v = 0; v < Vectors; ++v) store(out + m * out_row + v * L, acc[m][v]);
 }
 
 template <class T>
-using TileFn = void (*)(const T* const*, Depth, const T*, Index, const T* const*, Index, T*);
+using TileFn = void (*)(const T* const*, const Depth&, const T*, const T* const*, const Strides&,
+                        T*);
 template <class T>
-using TransposedTileFn = void (*)(const T* const*, Index, Index, const T*, Index, T*);
+using TransposedTileFn = void (*)(const T* const*, Index, Index, Index, const T*, Index, T*,
+                                  Index);
 
 template <class T>
 struct TileTable {
@@ -216,22 +230,29 @@ template <class T, bool PerVector, class Init, class Body>
 RECURRA_INLINE void multiply(const T* const* a, Index rows, Depth depth, const Panels<T>& b,
                              Index b_first, Init init, Index init_panel, Body&& body) {
   constexpr bool has_init = !std::is_same<Init, std::nullptr_t>::value;
-  alignas(64) T tile[kTileBudget * kLanes<T>];
-  const int v = b.vectors;
-  const EvenSplit split(rows, max_rows_for(v));
-  if (split.parts == 0) return;
-  const int widest = panels_for(int(split.size(0)), v);
+  constexpr int L = kLanes<T>;
+  if (rows == 0) return;
+  const int v = b.vectors, v_tile = vectors_per_tile(rows, v);
+  const EvenSplit split(rows, max_rows_for(v_tile));
+  const int widest = v_tile == v ? panels_for(int(split.size(0)), v) : 1;
+  alignas(64) T tile[kMaxTileRows * kMaxTileVectors * L];
   const auto& table = PerVector ? kTiles<T>.per_vector : kTiles<T>.plain;
   for (Index p = 0; p < b.count;) {
     const int panels = int(b.count - p < widest ? b.count - p : widest);
+    const Strides strides = {v, b.width(), b.panel_size(), init_panel, Index(panels) * v * L};
     Index row = 0;
     for (Index part = 0; part < split.parts; ++part) {
       const int n = int(split.size(part));
-      const T* starts[kMaxTileRows];
-      if constexpr (has_init)
-        for (int m = 0; m < n; ++m) starts[m] = init(row + m) + p * init_panel;
-      table[n - 1][v - 1][panels - 1](a + row, depth, b.panel(p) + b_first, b.panel_size(),
-                                      has_init ? starts : nullptr, init_panel, tile);
+      for (int first = 0; first < v; first += v_tile) {
+        const T* operand[kMaxTileRows];
+        const T* starts[kMaxTileRows];
+        for (int m = 0; m < n; ++m) operand[m] = a[row + m] + (PerVector ? first : 0);
+        if constexpr (has_init)
+          for (int m = 0; m < n; ++m) starts[m] = init(row + m) + p * init_panel + first * L;
+        table[n - 1][v_tile - 1][panels - 1](operand, depth, b.panel(p) + b_first + first * L,
+                                             has_init ? starts : nullptr, strides,
+                                             tile + first * L);
+      }
       body(static_cast<const T*>(tile), p, panels, row, n);
       row += n;
     }
@@ -239,17 +260,21 @@ RECURRA_INLINE void multiply(const T* const* a, Index rows, Depth depth, const P
   }
 }
 
-// out (rows of A^T, vectors) += A^T B for the columns first .. first+rows-1 of A.
+// out (rows of A^T, vectors) += A^T B for the columns first .. first+rows-1 of A; `count` pairs.
 template <class T>
 inline void multiply_transposed(const T* const* a, Index first, Index rows, Index count,
-                                const T* b, Index b_step, int vectors, bool per_vector,
-                                T* out) {
-  const EvenSplit split(rows, max_rows_for(vectors));
+                                const T* b, Index b_step, int vectors, bool per_vector, T* out) {
+  constexpr int L = kLanes<T>;
+  const int v_tile = vectors_per_tile(rows, vectors);
+  const EvenSplit split(rows, max_rows_for(v_tile));
+  const Index a_k = per_vector ? vectors : 1;
+  const auto& table = per_vector ? kTiles<T>.transposed_per_vector : kTiles<T>.transposed;
   Index row = 0;
   for (Index part = 0; part < split.parts; ++part) {
     const int n = int(split.size(part));
-    const auto& table = per_vector ? kTiles<T>.transposed_per_vector : kTiles<T>.transposed;
-    table[n - 1][vectors - 1](a, first + row, count, b, b_step, out + row * vectors * kLanes<T>);
+    for (int v = 0; v < vectors; v += v_tile)
+      table[n - 1][v_tile - 1](a, (first + row) * a_k + (per_vector ? v : 0), a_k, count,
+                               b + v * L, b_step, out + (row * vectors + v) * L, vectors * L);
     row += n;
   }
 }

@@ -13,6 +13,9 @@
 #define RECURRA_ISA avx512
 #define RECURRA_ISA_NAME "avx512"
 #define RECURRA_VECTOR_BYTES 64
+#if !defined(RECURRA_EMULATE_AVX512)
+#define RECURRA_AVX512_INTRINSICS
+#endif
 #elif defined(RECURRA_ISA_AVX2)
 #include <immintrin.h>
 #define RECURRA_ISA avx2
@@ -52,7 +55,7 @@ template <class T>
 inline constexpr int kLanes = RECURRA_VECTOR_BYTES / sizeof(T);
 
 RECURRA_INLINE VecF splat(float s) {
-#if defined(RECURRA_ISA_AVX512)
+#if defined(RECURRA_AVX512_INTRINSICS)
   return _mm512_set1_ps(s);
 #elif defined(RECURRA_ISA_AVX2)
   return _mm256_set1_ps(s);
@@ -63,7 +66,7 @@ RECURRA_INLINE VecF splat(float s) {
 #endif
 }
 RECURRA_INLINE VecD splat(double s) {
-#if defined(RECURRA_ISA_AVX512)
+#if defined(RECURRA_AVX512_INTRINSICS)
   return _mm512_set1_pd(s);
 #elif defined(RECURRA_ISA_AVX2)
   return _mm256_set1_pd(s);
@@ -77,19 +80,25 @@ RECURRA_INLINE VecD splat(double s) {
 // a*b + c, rounded once where the processor can.  Which of the two it is never varies within an
 // instruction set (the files are compiled with -ffp-contract=off), so results don't either.
 RECURRA_INLINE VecF fma(VecF a, VecF b, VecF c) {
-#if defined(RECURRA_ISA_AVX512)
+#if defined(RECURRA_AVX512_INTRINSICS)
   return _mm512_fmadd_ps(a, b, c);
 #elif defined(RECURRA_ISA_AVX2)
   return _mm256_fmadd_ps(a, b, c);
+#elif defined(RECURRA_EMULATE_AVX512)
+  for (int i = 0; i < kLanes<float>; ++i) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
+  return c;
 #else
   return a * b + c;
 #endif
 }
 RECURRA_INLINE VecD fma(VecD a, VecD b, VecD c) {
-#if defined(RECURRA_ISA_AVX512)
+#if defined(RECURRA_AVX512_INTRINSICS)
   return _mm512_fmadd_pd(a, b, c);
 #elif defined(RECURRA_ISA_AVX2)
   return _mm256_fmadd_pd(a, b, c);
+#elif defined(RECURRA_EMULATE_AVX512)
+  for (int i = 0; i < kLanes<double>; ++i) c[i] = __builtin_fma(a[i], b[i], c[i]);
+  return c;
 #else
   return a * b + c;
 #endif
