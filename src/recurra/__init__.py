@@ -15,11 +15,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from recurra import cells, engine, layers, reference, weights
+    from recurra import cells as cells
+    from recurra import engine as engine
+    from recurra import layers as layers
+    from recurra import models as models
+    from recurra import reference as reference
+    from recurra import weights as weights
 
-__all__ = ["__version__", "cells", "engine", "layers", "reference", "set_num_threads", "weights"]
+_MODULES = ("cells", "engine", "layers", "models", "reference", "weights")
 
-_MODULES = frozenset({"cells", "engine", "layers", "reference", "weights"})
+__all__ = ["__version__", "set_num_threads", *_MODULES]
 
 
 def set_num_threads(n: int) -> None:
@@ -48,9 +53,9 @@ def set_num_threads(n: int) -> None:
             f"set_num_threads(n) got n={n}; expected 1 or more threads, or 0 for the default "
             "(one per core)."
         )
-    from recurra import _engine
+    from recurra.engine import set_num_threads as apply
 
-    _engine.set_num_threads(n)
+    apply(n)
 
 
 def __getattr__(name: str) -> Any:

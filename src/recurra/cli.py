@@ -1,0 +1,56 @@
+"""The command line: `recurra` and `python -m recurra`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    name="recurra",
+    help="Keras 3's recurrent layers on an engine of their own.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import recurra
+
+        typer.echo(f"recurra {recurra.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Keras 3's recurrent layers on an engine of their own."""
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        Path, typer.Option(help="Folder for the picture and the trained model.", file_okay=False)
+    ] = Path("recurra-demo"),
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training windows.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, noise and order.")] = 0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Check that all works; too short to forecast well.")
+    ] = False,
+) -> None:
+    """Train a weather forecaster on Recurra and on stock Keras, side by side."""
+    from recurra.demo import DemoError, run
+
+    try:
+        agree = run(out, epochs=epochs, seed=seed, quick=quick)
+    except DemoError as error:
+        Console(stderr=True).print(f"[red]Error:[/red] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+    raise typer.Exit(0 if agree else 1)
