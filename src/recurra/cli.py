@@ -51,6 +51,6 @@ def demo(
     try:
         agree = run(out, epochs=epochs, seed=seed, quick=quick)
     except DemoError as error:
-        Console(stderr=True).print(f"[red]Error:[/red] {error}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(f"Error: {error}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
     raise typer.Exit(0 if agree else 1)

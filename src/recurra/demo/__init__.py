@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 NEEDS = {"keras": "jax", "jax": "jax", "pvlib": "demo", "matplotlib": "demo"}
 """What the demo imports, and the extra of Recurra that installs it."""
@@ -91,7 +92,7 @@ def run(
 
     _write(drawn, draw)
     report.check_file(console, saved, ours, held_out)
-    console.print(f"[bold]{drawn}[/bold]  {shown}", soft_wrap=True, highlight=False)
+    console.print(f"[bold]{escape(str(drawn))}[/bold]  {shown}", soft_wrap=True, highlight=False)
     console.print(f"\nThe demo took {time.perf_counter() - began:.0f} seconds.", highlight=False)
     return agree
 

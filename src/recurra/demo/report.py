@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from recurra.cells import CELLS
@@ -155,7 +156,7 @@ def check_file(console: Console, path: Path, run: Run, held_out: Windows) -> Non
     forecast = loaded.predict(held_out.history[some], verbose=0)
     difference = float(np.abs(forecast - run.forecast[some]).max())
     console.print(
-        f"[bold]{path}[/bold]  The trained model. Loaded again with keras.saving.load_model, its "
+        f"[bold]{escape(str(path))}[/bold]  The trained model. Loaded again with keras.saving.load_model, its "
         f"forecasts differ by at most {difference:.1g} °C.",
         soft_wrap=True,
         highlight=False,
