@@ -156,8 +156,8 @@ def check_file(console: Console, path: Path, run: Run, held_out: Windows) -> Non
     forecast = loaded.predict(held_out.history[some], verbose=0)
     difference = float(np.abs(forecast - run.forecast[some]).max())
     console.print(
-        f"[bold]{escape(str(path))}[/bold]  The trained model. Loaded again with keras.saving.load_model, its "
-        f"forecasts differ by at most {difference:.1g} °C.",
+        f"[bold]{escape(str(path))}[/bold]  The trained model. Loaded again with "
+        f"keras.saving.load_model, its forecasts differ by at most {difference:.1g} °C.",
         soft_wrap=True,
         highlight=False,
     )
