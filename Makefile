@@ -9,7 +9,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint bench format clean distclean
+.PHONY: help demo test lint lint-ruff lint-clang-format lint-mypy lint-imports bench format clean distclean
 
 # A particular interpreter:    make demo PYTHON=/path/to/python3.12
 PYTHON ?=
@@ -42,14 +42,23 @@ demo: $(VENV)/installed-demo
 test: lint
 	@$(IN_HERE) $(PY) -m pytest $(TESTS)
 
-lint: $(VENV)/installed-dev
+# One target each, so that `make -k lint` shows every complaint at once.
+lint: lint-ruff lint-clang-format lint-mypy lint-imports
+
+lint-ruff: $(VENV)/installed-dev
 	@echo "lint: ruff"
 	@$(PY) -m ruff check $(PY_DIRS)
 	@$(PY) -m ruff format --check $(PY_DIRS)
+
+lint-clang-format: $(VENV)/installed-dev
 	@echo "lint: clang-format"
 	@$(if $(CXX_FILES),$(VENV)/bin/clang-format --dry-run -Werror $(CXX_FILES))
+
+lint-mypy: $(VENV)/installed-dev
 	@echo "lint: mypy"
 	@$(PY) -m mypy
+
+lint-imports: $(VENV)/installed-dev
 	@echo "lint: import-linter"
 	@PYTHONPATH=src $(PY) -c "from importlinter.cli import lint_imports_command as run; run()" \
 	  --cache-dir .cache/import_linter --no-logo
