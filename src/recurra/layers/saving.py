@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
 from keras.src import api_export
+from keras.src.backend.common import global_state
 
 _names: dict[str, type] = {}
 _reading = threading.RLock()
@@ -47,11 +48,14 @@ def custom_objects() -> dict[str, type]:
 
 
 @contextlib.contextmanager
-def recurra_classes() -> Iterator[None]:
+def recurra_classes(first: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Inside this context, Keras reads its recurrent layers' names as Recurra's classes.
 
     For anything that builds layers from configurations: keras.models.load_model, model_from_json,
     clone_model, from_config. Not for building layers by calling their classes.
+
+    Args:
+        first: custom objects by name that go before Recurra's classes.
 
     The mapping is Keras's own table, which all threads share: other threads that read models at the
     same moment get Recurra's classes too.
@@ -64,7 +68,11 @@ def recurra_classes() -> Iterator[None]:
         before = {name: api_export.REGISTERED_NAMES_TO_OBJS[name] for name in _names}
         api_export.REGISTERED_NAMES_TO_OBJS.update(_names)
         try:
-            with keras.saving.custom_object_scope(custom_objects()):
+            # Legacy .h5 files name a class without its module. Scopes do not nest: the inner one
+            # alone counts, so it holds the outer one's names too.
+            outer = global_state.get_global_attribute("custom_objects_scope_dict", {})
+            names = {**custom_objects(), **outer, **(first or {})}
+            with keras.saving.custom_object_scope(names):
                 yield
         finally:
             api_export.REGISTERED_NAMES_TO_OBJS.update(before)
@@ -94,7 +102,7 @@ def load_model(
     Example:
         >>> model = load_model("forecaster.keras")
     """
-    with recurra_classes(), keras.saving.custom_object_scope(custom_objects or {}):
+    with recurra_classes(custom_objects):
         return keras.models.load_model(
             filepath, custom_objects=custom_objects, compile=compile, safe_mode=safe_mode
         )
