@@ -62,17 +62,16 @@ def check_activation(argument: str, value: Any) -> None:
     """
     try:
         keras.activations.get(value)
-    except ValueError as error:
-        message = str(error).rstrip(".")
+    except ValueError:
+        message = f"Could not interpret activation function identifier: {value!r}."
         if isinstance(value, str):
             # Keras keeps the names in a table that is not public; these are all that it exports.
             names = [name for name in dir(keras.activations) if not name.startswith("_")]
             names = [name for name in names if name not in ("deserialize", "get", "serialize")]
             close = difflib.get_close_matches(value.lower(), names, n=1)
             if close:
-                message += f". Did you mean {argument}={close[0]!r}?"
+                message += f" Did you mean {argument}={close[0]!r}?"
         raise ValueError(
-            f"{message.rstrip('.?')}{'?' if message.endswith('?') else '.'} "
-            f"Expected for `{argument}` a function, None (linear), or a name; the engine compiles "
-            f"in {', '.join(ACTIVATIONS)}."
+            f"{message} Expected for `{argument}` a function, None (linear), or a name; the engine "
+            f"compiles in {', '.join(ACTIVATIONS)}."
         ) from None

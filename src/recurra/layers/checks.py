@@ -11,8 +11,8 @@ import numpy as np
 from recurra.cells import CellSpec
 
 
-def check_units(units: Any) -> None:
-    """Raise ValueError unless `units` is a positive integer."""
+def check_units(units: Any) -> int:
+    """`units` as an int; ValueError unless it is a positive integer."""
     integer = isinstance(units, numbers.Integral) and not isinstance(units, bool)
     if not integer or int(units) <= 0:
         raise ValueError(
@@ -20,6 +20,7 @@ def check_units(units: Any) -> None:
             f"{units!r}{'' if integer else f' of type {type(units).__name__}'}. "
             "`units` is the size of the layer's output and of each state."
         )
+    return int(units)
 
 
 def nested_numbers(value: Any) -> bool:

@@ -44,7 +44,10 @@ def constructor(stock: Any) -> Callable[..., None]:
         check_engine(engine)
         given = signature.bind_partial(self, *args, **kwargs).arguments
         if "units" in given:
-            checks.check_units(given["units"])
+            # As a Python int, which Keras insists on: sizes often come from NumPy.
+            units = checks.check_units(given["units"])
+            args = (units, *args[1:]) if args else args
+            kwargs = kwargs if args else {**kwargs, "units": units}
         for name in ("activation", "recurrent_activation"):
             if name in given:
                 check_activation(name, given[name])
