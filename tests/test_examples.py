@@ -99,7 +99,7 @@ FACTS = {
     "one_axis_too_many": ("(32, 5, 2, 2)", "(batch, time_steps, features)", "TimeDistributed"),
     "state_of_another_size": ("initial_state", "(32, 8)", "(32, 4)", "units"),
     "mask_of_another_shape": ("mask", "(5, 32)", "(32, 5)", "(batch, time_steps)"),
-    "misspelt_activation": ("activation", "'than'", "tanh", "sigmoid"),
+    "misspelt_activation": ("`activation`", "than", "tanh", "sigmoid"),
 }
 
 
