@@ -35,6 +35,7 @@ class OnRecurra:
         """Before Keras's tests are imported."""
         import keras
         from keras.src import layers as keras_layers
+
         from recurra import layers
         from recurra.hosts import jax as host
 
