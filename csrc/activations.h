@@ -21,8 +21,8 @@ struct ExpConstants<float> {
   static constexpr int degree = 7;
   static constexpr int mantissa_bits = 23;
   static constexpr int exponent_bias = 127;
-  static constexpr float round_magic = 12582912.0f;         // 1.5 * 2^23
-  static constexpr float ln2_high = 0.693359375f;           // few bits: n * ln2_high is exact
+  static constexpr float round_magic = 12582912.0f;  // 1.5 * 2^23
+  static constexpr float ln2_high = 0.693359375f;    // few bits: n * ln2_high is exact
   static constexpr float ln2_low = -2.12194440054690583e-4f;
   static constexpr float lowest = -105.0f, highest = 89.0f;  // exp is 0 below and inf above
   static constexpr float tanh_saturates = 10.0f;
@@ -41,13 +41,12 @@ struct ExpConstants<double> {
 
 // 1/2!, 1/3!, ... : expm1(r) = r + r^2 (1/2! + r (1/3! + ...)).
 inline constexpr double kInverseFactorials[] = {
-    1.0 / 2,         1.0 / 6,           1.0 / 24,          1.0 / 120,
-    1.0 / 720,       1.0 / 5040,        1.0 / 40320,       1.0 / 362880,
-    1.0 / 3628800,   1.0 / 39916800,    1.0 / 479001600,   1.0 / 6227020800.0};
+    1.0 / 2,     1.0 / 6,      1.0 / 24,      1.0 / 120,      1.0 / 720,       1.0 / 5040,
+    1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800.0};
 
 template <class T>
 struct Reduced {
-  Vec<T> expm1_r;               // expm1 of the reduced argument
+  Vec<T> expm1_r;                // expm1 of the reduced argument
   typename VecTraits<T>::Int n;  // the power of two
 };
 
@@ -171,8 +170,7 @@ inline Vec<T> activate(Activation kind, Vec<T> x) {
     case Activation::silu: return x * vsigmoid<T>(x);
     case Activation::exponential: return vexp<T>(x);
     case Activation::softplus: {
-      const Vec<T> tail =
-          lane_by_lane<T>(vexp<T>(-vabs<T>(x)), [](T v) { return std::log1p(v); });
+      const Vec<T> tail = lane_by_lane<T>(vexp<T>(-vabs<T>(x)), [](T v) { return std::log1p(v); });
       return (x < zero ? zero : x) + tail;
     }
     case Activation::linear: break;
@@ -200,8 +198,7 @@ inline Vec<T> activation_slope(Activation kind, Vec<T> x, Vec<T> y) {
     case Activation::selu:
       return y > zero ? splat(T(kSeluScale)) : y + splat(T(kSeluScale * kSeluAlpha));
     case Activation::gelu: {
-      const Vec<T> density =
-          vexp<T>(x * x * splat(T(-0.5))) * splat(T(0.39894228040143267794));
+      const Vec<T> density = vexp<T>(x * x * splat(T(-0.5))) * splat(T(0.39894228040143267794));
       return fma(x, density, normal_cdf<T>(x));
     }
     case Activation::silu: {

@@ -62,8 +62,8 @@ class Reader {
 
   const Array* next(const std::string& name, bool required) {
     if (at_ >= arrays_.size())
-      fail(std::string(list_) + ": " + name + " is missing: got " +
-           std::to_string(arrays_.size()) + " arrays");
+      fail(std::string(list_) + ": " + name + " is missing: got " + std::to_string(arrays_.size()) +
+           " arrays");
     const Array& a = arrays_[at_++];
     if (!a.present) {
       if (required) fail(std::string(list_) + ": " + name + " is required");
@@ -103,8 +103,7 @@ class Reader {
 // Everything that both directions share.
 class Call {
  public:
-  Call(Problem& p, const char* list, const std::vector<Array>& inputs)
-      : p_(p), in_(list, inputs) {}
+  Call(Problem& p, const char* list, const std::vector<Array>& inputs) : p_(p), in_(list, inputs) {}
 
   const void* read_weights_and_x(const void*& x, const void*& kernel, const void*& recurrent) {
     const Array& ax = *in_.next("x", true);
@@ -264,8 +263,7 @@ void call_backward(Problem p, const std::vector<Array>& inputs, const std::vecto
   Reader out("backward outputs", outputs);
   a.dx = out.take("dx", false, c.element_, {p.batch, p.time_steps, p.features});
   a.dkernel = out.take("dkernel", false, c.element_, {p.features, c.gate_units_});
-  a.drecurrent_kernel =
-      out.take("drecurrent_kernel", false, c.element_, {p.units, c.gate_units_});
+  a.drecurrent_kernel = out.take("drecurrent_kernel", false, c.element_, {p.units, c.gate_units_});
   a.dbias = out.take("dbias", false, c.element_, c.bias_shape());
   a.dh0 = out.take("dh0", false, c.element_, c.state());
   a.dc0 = out.take("dc0", false, c.element_, c.state());

@@ -7,7 +7,8 @@
 //   input             the columns that the product x.kernel feeds
 //   phases, recurrent[phases]   the columns that each recurrent product feeds, in forward order
 //   has_cell_state
-//   forward<phase>(act, row, block, lanes, pre)    pre: this phase's columns, bias included
+//   forward<phase>(act, tile)    the pre-activations of this phase's columns, bias included, of
+//                                some rows and unit blocks
 //   backward<phase>(act, row, block, lanes)        phases in reverse order
 // A unit block is kLanes units; `lanes` of them exist in the last block.  All vectors of one unit
 // block lie together, so one register tile holds every gate of its units.
@@ -28,27 +29,51 @@ struct ForwardRow {
   const T* gx;      // (blocks, columns) vectors: x.kernel + bias
   const T* h_prev;  // (padded units), as are h, c, and the two below
   T* h;
-  T* c;                 // in: previous cell state, out: the new one
-  T* update_gate;       // scratch between the phases of a two-phase cell
-  T* reset_h;           // r * h_prev: what the second recurrent product multiplies
-  T* output;            // (units) each from here on, nullable: rows of the user's arrays
+  T* c;            // in: previous cell state, out: the new one
+  T* update_gate;  // scratch between the phases of a two-phase cell
+  T* reset_h;      // r * h_prev: what the second recurrent product multiplies
+  T* output;       // (units) each from here on, nullable: rows of the user's arrays
   Slots<T*> save;
+};
+
+// The pre-activations that one register tile produced: `count` rows by `blocks` unit blocks.
+template <class T>
+struct ForwardTile {
+  const ForwardRow<T>* rows;
+  int count;
+  Index first_block;
+  int blocks;
+  Index units;
+  T* pre;  // (count, blocks, columns of the phase) vectors; the functor may overwrite them
+  int columns;
+
+  // Calls f(row, block, unit, lanes, pre) for each row and block.
+  template <class F>
+  RECURRA_INLINE void each(F&& f) const {
+    T* at = pre;
+    for (int m = 0; m < count; ++m)
+      for (int q = 0; q < blocks; ++q, at += columns * kLanes<T>) {
+        const Index u = (first_block + q) * kLanes<T>;
+        const int lanes = units - u < kLanes<T> ? int(units - u) : kLanes<T>;
+        f(rows[m], first_block + q, u, lanes, at);
+      }
+  }
 };
 
 template <class T>
 struct BackwardRow {
-  const T* h_prev;  // (units)
-  const T* c_prev;  // (units)
-  Slots<const T*> saved;   // (units); gate and pre may be null where the cell does not use them
+  const T* h_prev;          // (units)
+  const T* c_prev;          // (units)
+  Slots<const T*> saved;    // (units); gate and pre may be null where the cell does not use them
   Slots<const T*> d_saved;  // (units), nullable
   const T* d_output;        // (units), nullable
-  T* dh;        // (padded) in: gradient of h from later steps; out: the part that bypasses the
-                // recurrent product
-  T* pending;   // (padded) gradient of outputs that masked steps repeated from this one
-  T* dc;        // (padded) in: gradient of c from later steps; out: of c_prev
-  T* product;   // (padded) d(operand of the later phase's recurrent product)
-  T* reset_h;   // (padded) out: r * h_prev, two-phase cells
-  T* dg;        // (blocks, columns) vectors: out: gradients of the pre-activations
+  T* dh;       // (padded) in: gradient of h from later steps; out: the part that bypasses the
+               // recurrent product
+  T* pending;  // (padded) gradient of outputs that masked steps repeated from this one
+  T* dc;       // (padded) in: gradient of c from later steps; out: of c_prev
+  T* product;  // (padded) d(operand of the later phase's recurrent product)
+  T* reset_h;  // (padded) out: r * h_prev, two-phase cells
+  T* dg;       // (blocks, columns) vectors: out: gradients of the pre-activations
 };
 
 // Everything that reaches h at this step.

@@ -20,11 +20,22 @@ inline constexpr const char* kCellNames[] = {"lstm", "gru", "simple_rnn"};
 
 // The order is that of recurra.cells.ACTIVATIONS (a test compares the two).
 enum class Activation : int {
-  linear, tanh, sigmoid, hard_sigmoid, relu, softsign, elu, selu, gelu, silu, exponential, softplus
+  linear,
+  tanh,
+  sigmoid,
+  hard_sigmoid,
+  relu,
+  softsign,
+  elu,
+  selu,
+  gelu,
+  silu,
+  exponential,
+  softplus
 };
 inline constexpr const char* kActivationNames[] = {
-    "linear", "tanh", "sigmoid", "hard_sigmoid", "relu", "softsign",
-    "elu", "selu", "gelu", "silu", "exponential", "softplus"};
+    "linear", "tanh", "sigmoid", "hard_sigmoid", "relu",        "softsign",
+    "elu",    "selu", "gelu",    "silu",         "exponential", "softplus"};
 
 // The derivative of these cannot be found from the activation's output: the cache keeps their
 // argument as well.
@@ -71,9 +82,9 @@ struct ForwardArgs {
   const void* x = nullptr;                 // (batch, time_steps, features)
   const void* kernel = nullptr;            // (features, gates*units)
   const void* recurrent_kernel = nullptr;  // (units, gates*units)
-  const void* bias = nullptr;       // nullable; (gates*units), GRU reset_after: (2, gates*units)
-  const void* h0 = nullptr;         // nullable; (batch, units)
-  const void* c0 = nullptr;         // nullable; (batch, units)
+  const void* bias = nullptr;          // nullable; (gates*units), GRU reset_after: (2, gates*units)
+  const void* h0 = nullptr;            // nullable; (batch, units)
+  const void* c0 = nullptr;            // nullable; (batch, units)
   const std::uint8_t* mask = nullptr;  // nullable; (batch, time_steps), nonzero = keep
   const void* dropout_x = nullptr;     // nullable; (dropout_x_masks, batch, features)
   const void* dropout_h = nullptr;     // nullable; (dropout_h_masks, batch, units)

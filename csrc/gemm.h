@@ -160,8 +160,7 @@ template <class T>
 using TileFn = void (*)(const T* const*, const Depth&, const T*, const T* const*, const Strides&,
                         T*);
 template <class T>
-using TransposedTileFn = void (*)(const T* const*, Index, Index, Index, const T*, Index, T*,
-                                  Index);
+using TransposedTileFn = void (*)(const T* const*, Index, Index, Index, const T*, Index, T*, Index);
 
 template <class T>
 struct TileTable {
@@ -222,13 +221,17 @@ struct Panels {
   Index size() const { return count * panel_size(); }
 };
 
-// Runs body(tile, panel, panels, row, rows) over all of A (row pointers) times all panels of B;
-// tile is (rows, panels, vectors) vectors.  `init(row)` gives the row's initial values (panel p at
+// Runs body(tile, panel, panels, row, rows) (which may overwrite the tile) over all of A (row
+// pointers) times all panels of B; tile is (rows, panels, vectors) vectors.  `init(row)` gives the
+// row's initial values (panel p at
 // + p*init_panel), or is nullptr for zero.  Panels outside, rows inside: a panel is read from the
-// nearest cache by all rows after the first.
+// nearest cache by all rows after the first.  `descending` takes the panels from the last to the
+// first: a loop that alternates finds half of what it last read still in the cache, where one that
+// always starts at the first finds nothing once B is larger than the cache.
 template <class T, bool PerVector, class Init, class Body>
 RECURRA_INLINE void multiply(const T* const* a, Index rows, Depth depth, const Panels<T>& b,
-                             Index b_first, Init init, Index init_panel, Body&& body) {
+                             Index b_first, Init init, Index init_panel, bool descending,
+                             Body&& body) {
   constexpr bool has_init = !std::is_same<Init, std::nullptr_t>::value;
   constexpr int L = kLanes<T>;
   if (rows == 0) return;
@@ -237,7 +240,9 @@ RECURRA_INLINE void multiply(const T* const* a, Index rows, Depth depth, const P
   const int widest = v_tile == v ? panels_for(int(split.size(0)), v) : 1;
   alignas(64) T tile[kMaxTileRows * kMaxTileVectors * L];
   const auto& table = PerVector ? kTiles<T>.per_vector : kTiles<T>.plain;
-  for (Index p = 0; p < b.count;) {
+  const Index strips = (b.count + widest - 1) / widest;
+  for (Index i = 0; i < strips; ++i) {
+    const Index p = (descending ? strips - 1 - i : i) * widest;
     const int panels = int(b.count - p < widest ? b.count - p : widest);
     const Strides strides = {v, b.width(), b.panel_size(), init_panel, Index(panels) * v * L};
     Index row = 0;
@@ -253,17 +258,16 @@ RECURRA_INLINE void multiply(const T* const* a, Index rows, Depth depth, const P
                                              has_init ? starts : nullptr, strides,
                                              tile + first * L);
       }
-      body(static_cast<const T*>(tile), p, panels, row, n);
+      body(tile, p, panels, row, n);
       row += n;
     }
-    p += panels;
   }
 }
 
 // out (rows of A^T, vectors) += A^T B for the columns first .. first+rows-1 of A; `count` pairs.
 template <class T>
-inline void multiply_transposed(const T* const* a, Index first, Index rows, Index count,
-                                const T* b, Index b_step, int vectors, bool per_vector, T* out) {
+inline void multiply_transposed(const T* const* a, Index first, Index rows, Index count, const T* b,
+                                Index b_step, int vectors, bool per_vector, T* out) {
   constexpr int L = kLanes<T>;
   const int v_tile = vectors_per_tile(rows, vectors);
   const EvenSplit split(rows, max_rows_for(v_tile));
@@ -273,8 +277,8 @@ inline void multiply_transposed(const T* const* a, Index first, Index rows, Inde
   for (Index part = 0; part < split.parts; ++part) {
     const int n = int(split.size(part));
     for (int v = 0; v < vectors; v += v_tile)
-      table[n - 1][v_tile - 1](a, (first + row) * a_k + (per_vector ? v : 0), a_k, count,
-                               b + v * L, b_step, out + (row * vectors + v) * L, vectors * L);
+      table[n - 1][v_tile - 1](a, (first + row) * a_k + (per_vector ? v : 0), a_k, count, b + v * L,
+                               b_step, out + (row * vectors + v) * L, vectors * L);
     row += n;
   }
 }

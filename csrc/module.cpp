@@ -80,8 +80,8 @@ NB_MODULE(_engine, m) {
 
   const auto add_call = [&m](const char* name, auto* function, const char* doc) {
     m.def(name, function, nb::arg("cell"), nb::arg("reset_after"), nb::arg("activation"),
-          nb::arg("recurrent_activation"), nb::arg("go_backwards"),
-          nb::arg("zero_output_for_mask"), nb::arg("inputs"), nb::arg("outputs"), doc);
+          nb::arg("recurrent_activation"), nb::arg("go_backwards"), nb::arg("zero_output_for_mask"),
+          nb::arg("inputs"), nb::arg("outputs"), doc);
   };
   add_call("forward", &call<call_forward>,
            "Runs the forward scan on arrays in canonical order, writing `outputs` in place.");
@@ -95,35 +95,49 @@ NB_MODULE(_engine, m) {
   m.def("cell_names", [] { return names(kCellNames, std::size(kCellNames)); });
   m.def("activation_names", [] { return names(kActivationNames, std::size(kActivationNames)); });
 
-  m.def("isas", [] {
-    const Kernels* all[3];
-    nb::list l;
-    for (int i = 0, n = runnable_isas(all); i < n; ++i) l.append(nb::str(all[i]->name));
-    return l;
-  }, "The instruction sets this processor can run, best first.");
+  m.def(
+      "isas",
+      [] {
+        const Kernels* all[3];
+        nb::list l;
+        for (int i = 0, n = runnable_isas(all); i < n; ++i) l.append(nb::str(all[i]->name));
+        return l;
+      },
+      "The instruction sets this processor can run, best first.");
   m.def("isa", [] { return std::string(active_kernels().name); });
-  m.def("set_isa", [](const std::string& name) {
-    if (select_isa(name.c_str())) return;
-    const Kernels* all[3];
-    std::string known;
-    for (int i = 0, n = runnable_isas(all); i < n; ++i)
-      known += std::string(i ? ", " : "") + all[i]->name;
-    throw nb::value_error(
-        ("isa must be one this processor runs (" + known + "), got '" + name + "'").c_str());
-  }, nb::arg("name"));
+  m.def(
+      "set_isa",
+      [](const std::string& name) {
+        if (select_isa(name.c_str())) return;
+        const Kernels* all[3];
+        std::string known;
+        for (int i = 0, n = runnable_isas(all); i < n; ++i)
+          known += std::string(i ? ", " : "") + all[i]->name;
+        throw nb::value_error(
+            ("isa must be one this processor runs (" + known + "), got '" + name + "'").c_str());
+      },
+      nb::arg("name"));
 
-  m.def("set_num_threads", [](int n) {
-    if (n < 0)
-      throw nb::value_error(("num_threads must be 0 (as many as the process may use) or more, "
-                             "got " + std::to_string(n)).c_str());
-    set_num_threads(n);
-  }, nb::arg("n"));
+  m.def(
+      "set_num_threads",
+      [](int n) {
+        if (n < 0)
+          throw nb::value_error(("num_threads must be 0 (as many as the process may use) or more, "
+                                 "got " +
+                                 std::to_string(n))
+                                    .c_str());
+        set_num_threads(n);
+      },
+      nb::arg("n"));
   m.def("num_threads", &num_threads);
 
-  m.def("xla_targets", [] {
-    nb::dict targets;
-    targets["recurra_forward"] = nb::capsule(xla_forward_handler());
-    targets["recurra_backward"] = nb::capsule(xla_backward_handler());
-    return targets;
-  }, "XLA FFI handlers by target name, for jax.ffi.register_ffi_target.");
+  m.def(
+      "xla_targets",
+      [] {
+        nb::dict targets;
+        targets["recurra_forward"] = nb::capsule(xla_forward_handler());
+        targets["recurra_backward"] = nb::capsule(xla_backward_handler());
+        return targets;
+      },
+      "XLA FFI handlers by target name, for jax.ffi.register_ffi_target.");
 }

@@ -52,8 +52,8 @@ void unpack_gates(const Panels<T>& in, Index units, int gates, Columns part, Ind
 // The transpose, for products with the pre-activations' gradients: k runs over (block, column of
 // `part`, lane), the panels over the matrix's rows.
 template <class T, class C>
-void pack_transposed(const T* w, Index rows, Index units, int gates, Columns part,
-                     Panels<T>& out, Index panel) {
+void pack_transposed(const T* w, Index rows, Index units, int gates, Columns part, Panels<T>& out,
+                     Index panel) {
   constexpr int L = kLanes<T>;
   const Index width = out.width();
   T* to = out.panel(panel);

@@ -14,8 +14,8 @@ template <class T, class C, class Act>
 class BackwardScan {
   static constexpr int L = kLanes<T>;
   static constexpr bool two_phases = C::phases == 2;
-  static constexpr Index kPairs = 512;      // per chunk, if one step has no more
-  static constexpr Index kInputRows = 96;   // pairs of one dx item
+  static constexpr Index kPairs = 512;     // per chunk, if one step has no more
+  static constexpr Index kInputRows = 96;  // pairs of one dx item
 
  public:
   BackwardScan(const Problem& p, const BackwardArgs& a)
@@ -71,11 +71,11 @@ class BackwardScan {
 
  private:
   struct Worker {
-    BackwardRow<T>* row;   // (group rows)
-    Index* pair;           // (group rows): the row's pair in this step
-    Index* batch_row;      // (group rows)
-    const T** operand;     // rows of A of a product
-    T* panel;              // (pairs, columns): one block's dg
+    BackwardRow<T>* row;  // (group rows)
+    Index* pair;          // (group rows): the row's pair in this step
+    Index* batch_row;     // (group rows)
+    const T** operand;    // rows of A of a product
+    T* panel;             // (pairs, columns): one block's dg
   };
 
   bool wants_weights() const { return a_.dkernel || a_.drecurrent_kernel || a_.dbias; }
@@ -95,18 +95,16 @@ class BackwardScan {
     pair_of_ = arena.take<Index>(pairs);
     place_ = arena.take<Place>(pairs);
     x_rows_ = arena.take<const T*>(pairs);
-    dropped_x_ = arena.take<T>(
-        a_.dropout_x ? pairs * p_.features * (per_gate_x() ? C::input.count : 1) : 0);
+    dropped_x_ =
+        arena.take<T>(a_.dropout_x ? pairs * p_.features * (per_gate_x() ? C::input.count : 1) : 0);
     for (int phase = 0; phase < C::phases; ++phase) {
       h_rows_[phase] = arena.take<const T*>(pairs);
       dropped_h_[phase] = arena.take<T>(
           a_.dropout_h ? pairs * p_.units * (per_gate_h() ? C::recurrent[phase].count : 1) : 0);
-      transposed_[phase] =
-          plain_panels<T>(p_.units, blocks_ * C::recurrent[phase].count * L);
+      transposed_[phase] = plain_panels<T>(p_.units, blocks_ * C::recurrent[phase].count * L);
       transposed_[phase].data = arena.take<T>(transposed_[phase].size());
       drecurrent_[phase] = gate_panels<T, C>(p_.units, p_.units, C::recurrent[phase]);
-      drecurrent_[phase].data =
-          arena.take<T>(a_.drecurrent_kernel ? drecurrent_[phase].size() : 0);
+      drecurrent_[phase].data = arena.take<T>(a_.drecurrent_kernel ? drecurrent_[phase].size() : 0);
     }
     reset_h_ = arena.take<T>(two_phases ? pairs * padded_ : 0);
     product_ = arena.take<T>(two_phases ? state : 0);
@@ -147,7 +145,8 @@ class BackwardScan {
     const Index recurrent = transposed_[0].count, input = a_.dx ? kernel_transposed_.count : 0;
     team.run(recurrent + input + blocks_, [&](Index item, int) {
       if (item < recurrent) {
-        for (int phase = 0; phase < C::phases; ++phase)
+        const int first = p_.time_steps > 1 || a_.dh0 ? 0 : 1;  // see step_back
+        for (int phase = first; phase < C::phases; ++phase)
           pack_transposed<T, C>(static_cast<const T*>(a_.recurrent_kernel), p_.units, p_.units,
                                 p_.gates(), C::recurrent[phase], transposed_[phase], item);
       } else if (item < recurrent + input) {
@@ -195,8 +194,8 @@ class BackwardScan {
         w.batch_row[n++] = b;
       }
       if (n == 0) continue;
-      if constexpr (two_phases) run_phase<1>(w, n);
-      run_phase<0>(w, n);
+      if constexpr (two_phases) run_phase<1>(w, s, n, true);
+      run_phase<0>(w, s, n, s > 0 || a_.dh0);
     }
   }
 
@@ -214,8 +213,7 @@ class BackwardScan {
     row.reset_h = two_phases ? reset_h_ + pair * padded_ : nullptr;
     row.dg = dg_ + pair * row_columns_;
 
-    const T* x = static_cast<const T*>(a_.x) +
-                 (b * p_.time_steps + input_time(s)) * p_.features;
+    const T* x = static_cast<const T*>(a_.x) + (b * p_.time_steps + input_time(s)) * p_.features;
     if (a_.dropout_x && a_.dkernel) {
       T* dropped = dropped_x_ + pair * p_.features * (per_gate_x() ? C::input.count : 1);
       apply_dropout<T, C>(x, static_cast<const T*>(a_.dropout_x), per_gate_x(), p_.batch, b,
@@ -255,38 +253,39 @@ class BackwardScan {
                   sizeof(T) * std::size_t(p_.features));
   }
 
+  // `product`: whether the gradient of what the recurrent product multiplied is wanted.
   template <int phase>
-  void run_phase(Worker& w, Index n) {
+  void run_phase(Worker& w, Index s, Index n, bool product) {
     constexpr Columns part = C::recurrent[phase];
     for (Index i = 0; i < n; ++i) {
       for (Index block = 0; block < blocks_; ++block)
         C::template backward<phase>(act_, w.row[i], block, lanes_of<T>(p_.units, block));
       if (phase == 1) set_operand(1, w.row[i].reset_h, w.batch_row[i], w.pair[i]);
     }
+    if (!product) return;
     // d(operand) = dg . recurrent_kernel^T; of phase 0 it is h_prev's and joins dh.
-    T* const BackwardRow<T>::*target = phase == 0 ? &BackwardRow<T>::dh : &BackwardRow<T>::product;
+    T* const BackwardRow<T>::* target = phase == 0 ? &BackwardRow<T>::dh : &BackwardRow<T>::product;
     const auto multiply_columns = [&](Columns columns, Index b_first, Index inner, bool add,
                                       const T* masks) {
       for (Index i = 0; i < n; ++i) w.operand[i] = w.row[i].dg + columns.first * L;
       const Panels<T>& b = transposed_[phase];
       const Depth depth = {blocks_, inner, C::columns * L, part.count * L * b.width()};
-      multiply<T, false>(
-          w.operand, n, depth, b, b_first, nullptr, 0,
-          [&](const T* tile, Index panel, int panels, Index row, int rows) {
-            const int vectors = panels * b.vectors;
-            for (int m = 0; m < rows; ++m) {
-              T* to = w.row[row + m].*target;
-              for (int v = 0; v < vectors; ++v) {
-                const Index block = panel * b.vectors + v;
-                if (block >= blocks_) break;
-                Vec<T> d = load(tile + (m * vectors + v) * L);
-                if (masks)
-                  d = d * load_n(masks + w.batch_row[row + m] * p_.units + block * L,
-                                 lanes_of<T>(p_.units, block));
-                store(to + block * L, add ? load(to + block * L) + d : d);
-              }
-            }
-          });
+      multiply<T, false>(w.operand, n, depth, b, b_first, nullptr, 0, s % 2,
+                         [&](const T* tile, Index panel, int panels, Index row, int rows) {
+                           const int vectors = panels * b.vectors;
+                           for (int m = 0; m < rows; ++m) {
+                             T* to = w.row[row + m].*target;
+                             for (int v = 0; v < vectors; ++v) {
+                               const Index block = panel * b.vectors + v;
+                               if (block >= blocks_) break;
+                               Vec<T> d = load(tile + (m * vectors + v) * L);
+                               if (masks)
+                                 d = d * load_n(masks + w.batch_row[row + m] * p_.units + block * L,
+                                                lanes_of<T>(p_.units, block));
+                               store(to + block * L, add ? load(to + block * L) + d : d);
+                             }
+                           }
+                         });
     };
     const T* masks = static_cast<const T*>(a_.dropout_h);
     if (!masks || !per_gate_h()) {
@@ -320,8 +319,7 @@ class BackwardScan {
       const Index to = end < offset + size ? end - offset : size;
       if (from >= to) return;
       multiply_transposed(operand, from, to - from, pairs_, w.panel + columns.first * L, width,
-                          columns.count, per_gate,
-                          out.panel(block) + from * columns.count * L);
+                          columns.count, per_gate, out.panel(block) + from * columns.count * L);
     };
     if (a_.dkernel)
       accumulate(0, p_.features, x_rows_, a_.dropout_x && per_gate_x(), C::input, dkernel_);
@@ -341,7 +339,7 @@ class BackwardScan {
         w.operand[i] = dg_ + (first + i) * row_columns_ + columns.first * L;
       const Depth depth = {blocks_, inner, C::columns * L, C::input.count * L * b.width()};
       multiply<T, false>(
-          w.operand, n, depth, b, b_first, nullptr, 0,
+          w.operand, n, depth, b, b_first, nullptr, 0, false,
           [&](const T* tile, Index panel, int panels, Index row, int rows) {
             const int vectors = panels * b.vectors;
             for (int m = 0; m < rows; ++m) {
@@ -353,8 +351,7 @@ class BackwardScan {
                 const int lanes = lanes_of<T>(p_.features, block);
                 if (lanes == 0) break;
                 Vec<T> d = load(tile + (m * vectors + v) * L);
-                if (masks)
-                  d = d * load_n(masks + at.batch_row * p_.features + block * L, lanes);
+                if (masks) d = d * load_n(masks + at.batch_row * p_.features + block * L, lanes);
                 if (add) d = d + load_n(to + block * L, lanes);
                 store_n(to + block * L, d, lanes);
               }
@@ -382,8 +379,7 @@ class BackwardScan {
       for (Index i = 0; i < p_.batch * padded_; ++i) dh_[i] += pending_[i];
     copy_out(a_.dh0, dh_);
     if (C::has_cell_state) copy_out(a_.dc0, dc_);
-    if (a_.dbias)
-      unpack_bias<T, C>(dbias_, p_.units, p_.gates(), static_cast<T*>(a_.dbias));
+    if (a_.dbias) unpack_bias<T, C>(dbias_, p_.units, p_.gates(), static_cast<T*>(a_.dbias));
     if (a_.dkernel || a_.drecurrent_kernel)
       team.run(blocks_, [&](Index block, int) {
         if (a_.dkernel)
@@ -391,8 +387,8 @@ class BackwardScan {
                              static_cast<T*>(a_.dkernel));
         for (int phase = 0; phase < C::phases; ++phase)
           if (a_.drecurrent_kernel)
-            unpack_gates<T, C>(drecurrent_[phase], p_.units, p_.gates(), C::recurrent[phase],
-                               block, static_cast<T*>(a_.drecurrent_kernel));
+            unpack_gates<T, C>(drecurrent_[phase], p_.units, p_.gates(), C::recurrent[phase], block,
+                               static_cast<T*>(a_.drecurrent_kernel));
       });
   }
 
@@ -405,10 +401,10 @@ class BackwardScan {
   const Act act_;
   const Index blocks_, padded_, row_columns_;
   Index chunk_ = 1, group_rows_ = 0, pairs_ = 0;
-  T* dg_ = nullptr;           // (pairs, blocks, columns) vectors
-  Index* pair_of_ = nullptr;  // (steps of the chunk, batch): place in dg, -1 where masked
-  Place* place_ = nullptr;    // (pairs)
-  const T** x_rows_ = nullptr;  // (pairs): what the input product multiplied
+  T* dg_ = nullptr;                   // (pairs, blocks, columns) vectors
+  Index* pair_of_ = nullptr;          // (steps of the chunk, batch): place in dg, -1 where masked
+  Place* place_ = nullptr;            // (pairs)
+  const T** x_rows_ = nullptr;        // (pairs): what the input product multiplied
   const T** h_rows_[C::phases] = {};  // (pairs): what the recurrent products multiplied
   T* dropped_x_ = nullptr;
   T* dropped_h_[C::phases] = {};

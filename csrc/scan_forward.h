@@ -69,9 +69,9 @@ class ForwardScan {
     T* c;
     T* update_gate;
     T* reset_h;
-    T* gx;          // (pairs, blocks, columns) vectors
-    T* dropped_x;   // (pairs, features [, columns])
-    T* dropped_h;   // (rows, units [, columns])
+    T* gx;             // (pairs, blocks, columns) vectors
+    T* dropped_x;      // (pairs, features [, columns])
+    T* dropped_h;      // (rows, units [, columns])
     const T** x_rows;  // per pair
     const T** h_rows;  // per kept row of a step
     Index* kept;       // rows kept at a step
@@ -182,9 +182,11 @@ class ForwardScan {
     const auto from_bias = [&](Index) { return static_cast<const T*>(bias_); };
     const Depth depth = {1, p_.features, 0, 0};
     if (per_gate_x())
-      multiply<T, true>(g.x_rows, pairs, depth, kernel_, 0, from_bias, C::columns * L, write);
+      multiply<T, true>(g.x_rows, pairs, depth, kernel_, 0, from_bias, C::columns * L, false,
+                        write);
     else
-      multiply<T, false>(g.x_rows, pairs, depth, kernel_, 0, from_bias, C::columns * L, write);
+      multiply<T, false>(g.x_rows, pairs, depth, kernel_, 0, from_bias, C::columns * L, false,
+                         write);
   }
 
   // One time step of the group; returns how many rows it kept.
@@ -211,13 +213,13 @@ class ForwardScan {
       g.kept[n++] = r;
     }
     if (n == 0) return 0;
-    run_phase<0>(g, n);
-    if constexpr (two_phases) run_phase<1>(g, n);
+    run_phase<0>(g, s, n);
+    if constexpr (two_phases) run_phase<1>(g, s, n);
     return n;
   }
 
   template <int phase>
-  void run_phase(Group& g, Index n) {
+  void run_phase(Group& g, Index s, Index n) {
     constexpr Columns part = C::recurrent[phase];
     const bool per_gate = a_.dropout_h && per_gate_h();
     for (Index i = 0; i < n; ++i) {
@@ -231,19 +233,16 @@ class ForwardScan {
       g.h_rows[i] = operand;
     }
     const auto from_gx = [&](Index i) { return g.row[i].gx + part.first * L; };
-    const auto pointwise = [&](const T* tile, Index panel, int panels, Index row, int rows) {
-      for (int m = 0; m < rows; ++m)
-        for (int q = 0; q < panels; ++q)
-          C::template forward<phase>(act_, g.row[row + m], panel + q,
-                                     lanes_of<T>(p_.units, panel + q),
-                                     tile + (m * panels + q) * (part.count * L));
+    const auto pointwise = [&](T* tile, Index panel, int panels, Index row, int rows) {
+      const ForwardTile<T> view = {g.row + row, rows, panel, panels, p_.units, tile, part.count};
+      C::template forward<phase>(act_, view);
     };
     const Depth depth = {1, p_.units, 0, 0};
     if (per_gate)
-      multiply<T, true>(g.h_rows, n, depth, recurrent_[phase], 0, from_gx, C::columns * L,
+      multiply<T, true>(g.h_rows, n, depth, recurrent_[phase], 0, from_gx, C::columns * L, s % 2,
                         pointwise);
     else
-      multiply<T, false>(g.h_rows, n, depth, recurrent_[phase], 0, from_gx, C::columns * L,
+      multiply<T, false>(g.h_rows, n, depth, recurrent_[phase], 0, from_gx, C::columns * L, s % 2,
                          pointwise);
   }
 

@@ -44,9 +44,12 @@ class Team {
   // its scratch memory.  Returns when all are done.
   template <class F>
   RECURRA_INLINE void run(Index items, F&& work) {
-    run_erased(items, [](void* f, Index item, int worker) {
-      (*static_cast<std::remove_reference_t<F>*>(f))(item, worker);
-    }, &work);
+    run_erased(
+        items,
+        [](void* f, Index item, int worker) {
+          (*static_cast<std::remove_reference_t<F>*>(f))(item, worker);
+        },
+        &work);
   }
 
  private:

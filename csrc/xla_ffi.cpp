@@ -71,7 +71,9 @@ ffi::Error run(ffi::ThreadPool pool, std::int64_t cell, std::int64_t reset_after
     const std::size_t out_total = backward ? 6 : 4 + slots;
     if (highest_bit(in_present) > int(in_total) || highest_bit(out_present) > int(out_total))
       return ffi::Error::InvalidArgument("in_present or out_present names arrays that don't exist");
-    const auto input = [&](std::size_t i) { return array_of(inputs.get<ffi::AnyBuffer>(i).value()); };
+    const auto input = [&](std::size_t i) {
+      return array_of(inputs.get<ffi::AnyBuffer>(i).value());
+    };
     const auto output = [&](std::size_t i) {
       return array_of(*outputs.get<ffi::AnyBuffer>(i).value());
     };

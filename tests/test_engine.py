@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import ARRAYS, Case, make_case, make_cotangents, matrix
 
+from cases import ARRAYS, Case, make_case, make_cotangents, matrix
 from recurra import _engine, reference
 from recurra.cells import ACTIVATIONS, CELLS
 from recurra.engine import Config, cpu

@@ -23,26 +23,26 @@ struct GruResetAfter {
   static constexpr bool has_cell_state = false;
 
   template <int phase, class Act>
-  static RECURRA_INLINE void forward(const Act& act, const ForwardRow<T>& row, Index block,
-                                     int lanes, const T* pre) {
+  static RECURRA_INLINE void forward(const Act& act, const ForwardTile<T>& tile) {
     constexpr int L = kLanes<T>;
-    const Index u = block * L;
-    const Vec<T> pz = load(pre), pr = load(pre + L), recurrent_part = load(pre + 2 * L);
-    const Vec<T> z = act.gate(pz), r = act.gate(pr);
-    const Vec<T> ph = fma(r, recurrent_part, load(row.gx + block * (columns * L)));
-    const Vec<T> candidate = act.main(ph);
-    const Vec<T> h = fma(z, load(row.h_prev + u), (splat(T(1)) - z) * candidate);
-    store(row.h + u, h);
-    save_n(row.output, u, h, lanes);
-    const Slots<T*>& s = row.save;
-    save_n(s.gate[0], u, z, lanes);
-    save_n(s.gate[1], u, r, lanes);
-    save_n(s.gate[2], u, candidate, lanes);
-    save_n(s.hidden_state, u, h, lanes);
-    save_n(s.recurrent_candidate, u, recurrent_part, lanes);
-    save_n(s.pre[0], u, pz, lanes);
-    save_n(s.pre[1], u, pr, lanes);
-    save_n(s.pre[2], u, ph, lanes);
+    tile.each([&](const ForwardRow<T>& row, Index block, Index u, int lanes, const T* pre) {
+      const Vec<T> pz = load(pre), pr = load(pre + L), recurrent_part = load(pre + 2 * L);
+      const Vec<T> z = act.gate(pz), r = act.gate(pr);
+      const Vec<T> ph = fma(r, recurrent_part, load(row.gx + block * (columns * L)));
+      const Vec<T> candidate = act.main(ph);
+      const Vec<T> h = fma(z, load(row.h_prev + u), (splat(T(1)) - z) * candidate);
+      store(row.h + u, h);
+      save_n(row.output, u, h, lanes);
+      const Slots<T*>& s = row.save;
+      save_n(s.gate[0], u, z, lanes);
+      save_n(s.gate[1], u, r, lanes);
+      save_n(s.gate[2], u, candidate, lanes);
+      save_n(s.hidden_state, u, h, lanes);
+      save_n(s.recurrent_candidate, u, recurrent_part, lanes);
+      save_n(s.pre[0], u, pz, lanes);
+      save_n(s.pre[1], u, pr, lanes);
+      save_n(s.pre[2], u, ph, lanes);
+    });
   }
 
   template <int phase, class Act>
@@ -56,8 +56,7 @@ struct GruResetAfter {
                  candidate = load_n(s.gate[2] + u, lanes),
                  recurrent_part = load_n(s.recurrent_candidate + u, lanes);
     const Vec<T> dh = incoming_dh(row, u, lanes);
-    const Vec<T> dz =
-        add_n(dh * (load_n(row.h_prev + u, lanes) - candidate), d.gate[0], u, lanes);
+    const Vec<T> dz = add_n(dh * (load_n(row.h_prev + u, lanes) - candidate), d.gate[0], u, lanes);
     const Vec<T> dcandidate = add_n(dh * (splat(T(1)) - z), d.gate[2], u, lanes);
     const Vec<T> dph =
         dcandidate * act.main_slope(kept_pre(s.pre[2], u, lanes, candidate), candidate);
@@ -83,31 +82,31 @@ struct GruResetBefore {
   static constexpr bool has_cell_state = false;
 
   template <int phase, class Act>
-  static RECURRA_INLINE void forward(const Act& act, const ForwardRow<T>& row, Index block,
-                                     int lanes, const T* pre) {
+  static RECURRA_INLINE void forward(const Act& act, const ForwardTile<T>& tile) {
     constexpr int L = kLanes<T>;
-    const Index u = block * L;
-    const Slots<T*>& s = row.save;
-    if constexpr (phase == 0) {
-      const Vec<T> pz = load(pre), pr = load(pre + L);
-      const Vec<T> z = act.gate(pz), r = act.gate(pr);
-      store(row.update_gate + u, z);
-      store(row.reset_h + u, r * load(row.h_prev + u));
-      save_n(s.gate[0], u, z, lanes);
-      save_n(s.gate[1], u, r, lanes);
-      save_n(s.pre[0], u, pz, lanes);
-      save_n(s.pre[1], u, pr, lanes);
-    } else {
-      const Vec<T> ph = load(pre);
-      const Vec<T> candidate = act.main(ph);
-      const Vec<T> z = load(row.update_gate + u);
-      const Vec<T> h = fma(z, load(row.h_prev + u), (splat(T(1)) - z) * candidate);
-      store(row.h + u, h);
-      save_n(row.output, u, h, lanes);
-      save_n(s.gate[2], u, candidate, lanes);
-      save_n(s.hidden_state, u, h, lanes);
-      save_n(s.pre[2], u, ph, lanes);
-    }
+    tile.each([&](const ForwardRow<T>& row, Index, Index u, int lanes, const T* pre) {
+      const Slots<T*>& s = row.save;
+      if constexpr (phase == 0) {
+        const Vec<T> pz = load(pre), pr = load(pre + L);
+        const Vec<T> z = act.gate(pz), r = act.gate(pr);
+        store(row.update_gate + u, z);
+        store(row.reset_h + u, r * load(row.h_prev + u));
+        save_n(s.gate[0], u, z, lanes);
+        save_n(s.gate[1], u, r, lanes);
+        save_n(s.pre[0], u, pz, lanes);
+        save_n(s.pre[1], u, pr, lanes);
+      } else {
+        const Vec<T> ph = load(pre);
+        const Vec<T> candidate = act.main(ph);
+        const Vec<T> z = load(row.update_gate + u);
+        const Vec<T> h = fma(z, load(row.h_prev + u), (splat(T(1)) - z) * candidate);
+        store(row.h + u, h);
+        save_n(row.output, u, h, lanes);
+        save_n(s.gate[2], u, candidate, lanes);
+        save_n(s.hidden_state, u, h, lanes);
+        save_n(s.pre[2], u, ph, lanes);
+      }
+    });
   }
 
   template <int phase, class Act>
@@ -127,10 +126,10 @@ struct GruResetBefore {
       store(row.dh + u, dh * z);
       store(row.reset_h + u, r * h_prev);
       store(out, keep_n<T>(dz * act.gate_slope(kept_pre(s.pre[0], u, lanes, z), z), lanes));
-      store(out + 2 * L,
-            keep_n<T>(dcandidate * act.main_slope(kept_pre(s.pre[2], u, lanes, candidate),
-                                                  candidate),
-                      lanes));
+      store(
+          out + 2 * L,
+          keep_n<T>(dcandidate * act.main_slope(kept_pre(s.pre[2], u, lanes, candidate), candidate),
+                    lanes));
     } else {
       const Vec<T> dreset_h = load(row.product + u);
       const Vec<T> dr = add_n(dreset_h * h_prev, d.gate[1], u, lanes);

@@ -19,29 +19,34 @@ struct Lstm {
   static constexpr bool has_cell_state = true;
 
   template <int phase, class Act>
-  static RECURRA_INLINE void forward(const Act& act, const ForwardRow<T>& row, Index block,
-                                     int lanes, const T* pre) {
+  static RECURRA_INLINE void forward(const Act& act, const ForwardTile<T>& tile) {
     constexpr int L = kLanes<T>;
-    const Index u = block * L;
-    const Vec<T> pi = load(pre), pf = load(pre + L), pg = load(pre + 2 * L),
-                 po = load(pre + 3 * L);
-    const Vec<T> i = act.gate(pi), f = act.gate(pf), g = act.main(pg), o = act.gate(po);
-    const Vec<T> c = fma(f, load(row.c + u), i * g);
-    const Vec<T> h = o * act.main(c);
-    store(row.c + u, c);
-    store(row.h + u, h);
-    save_n(row.output, u, h, lanes);
-    const Slots<T*>& s = row.save;
-    save_n(s.gate[0], u, i, lanes);
-    save_n(s.gate[1], u, f, lanes);
-    save_n(s.gate[2], u, g, lanes);
-    save_n(s.gate[3], u, o, lanes);
-    save_n(s.cell_state, u, c, lanes);
-    save_n(s.hidden_state, u, h, lanes);
-    save_n(s.pre[0], u, pi, lanes);
-    save_n(s.pre[1], u, pf, lanes);
-    save_n(s.pre[2], u, pg, lanes);
-    save_n(s.pre[3], u, po, lanes);
+    // Two passes: activation(c) waits for all four gates, and in one pass nothing waits for another
+    // row or block. The output gate takes the place of its pre-activation in between.
+    tile.each([&](const ForwardRow<T>& row, Index, Index u, int lanes, T* pre) {
+      const Vec<T> pi = load(pre), pf = load(pre + L), pg = load(pre + 2 * L),
+                   po = load(pre + 3 * L);
+      const Vec<T> i = act.gate(pi), f = act.gate(pf), g = act.main(pg), o = act.gate(po);
+      const Vec<T> c = fma(f, load(row.c + u), i * g);
+      store(row.c + u, c);
+      store(pre + 3 * L, o);
+      const Slots<T*>& s = row.save;
+      save_n(s.gate[0], u, i, lanes);
+      save_n(s.gate[1], u, f, lanes);
+      save_n(s.gate[2], u, g, lanes);
+      save_n(s.gate[3], u, o, lanes);
+      save_n(s.cell_state, u, c, lanes);
+      save_n(s.pre[0], u, pi, lanes);
+      save_n(s.pre[1], u, pf, lanes);
+      save_n(s.pre[2], u, pg, lanes);
+      save_n(s.pre[3], u, po, lanes);
+    });
+    tile.each([&](const ForwardRow<T>& row, Index, Index u, int lanes, const T* pre) {
+      const Vec<T> h = load(pre + 3 * L) * act.main(load(row.c + u));
+      store(row.h + u, h);
+      save_n(row.output, u, h, lanes);
+      save_n(row.save.hidden_state, u, h, lanes);
+    });
   }
 
   template <int phase, class Act>
@@ -68,8 +73,7 @@ struct Lstm {
     store(out, keep_n<T>(di * act.gate_slope(kept_pre(s.pre[0], u, lanes, i), i), lanes));
     store(out + L, keep_n<T>(df * act.gate_slope(kept_pre(s.pre[1], u, lanes, f), f), lanes));
     store(out + 2 * L, keep_n<T>(dg * act.main_slope(kept_pre(s.pre[2], u, lanes, g), g), lanes));
-    store(out + 3 * L,
-          keep_n<T>(dout * act.gate_slope(kept_pre(s.pre[3], u, lanes, o), o), lanes));
+    store(out + 3 * L, keep_n<T>(dout * act.gate_slope(kept_pre(s.pre[3], u, lanes, o), o), lanes));
   }
 };
 

@@ -17,15 +17,15 @@ struct SimpleRnn {
   static constexpr bool has_cell_state = false;
 
   template <int phase, class Act>
-  static RECURRA_INLINE void forward(const Act& act, const ForwardRow<T>& row, Index block,
-                                     int lanes, const T* pre) {
-    const Index u = block * kLanes<T>;
-    const Vec<T> p = load(pre);
-    const Vec<T> h = act.main(p);
-    store(row.h + u, h);
-    save_n(row.output, u, h, lanes);
-    save_n(row.save.hidden_state, u, h, lanes);
-    save_n(row.save.pre[0], u, p, lanes);
+  static RECURRA_INLINE void forward(const Act& act, const ForwardTile<T>& tile) {
+    tile.each([&](const ForwardRow<T>& row, Index, Index u, int lanes, const T* pre) {
+      const Vec<T> p = load(pre);
+      const Vec<T> h = act.main(p);
+      store(row.h + u, h);
+      save_n(row.output, u, h, lanes);
+      save_n(row.save.hidden_state, u, h, lanes);
+      save_n(row.save.pre[0], u, p, lanes);
+    });
   }
 
   template <int phase, class Act>
