@@ -30,7 +30,7 @@ IN_HERE := KERAS_BACKEND=jax KERAS_HOME="$$PWD/.cache/keras" MPLCONFIGDIR="$$PWD
 
 help:
 	@echo "make demo     install into .venv, then train a forecaster on Recurra and on stock Keras, side by side"
-	@echo "make test     lint and all tests"
+	@echo "make test     lint, all tests, and Keras's own tests of these layers"
 	@echo "make lint     formatters (checking only), ruff, mypy, import-linter"
 	@echo "make format   let the formatters rewrite"
 	@echo "make bench    Recurra beside PyTorch, ONNX Runtime and stock Keras"
@@ -41,6 +41,8 @@ demo: $(VENV)/installed-demo
 
 test: lint
 	@$(IN_HERE) $(PY) -m pytest $(TESTS)
+	@$(if $(TESTS),,echo "Keras's own tests of these layers, on Recurra's classes" && \
+	  $(IN_HERE) $(PY) tests/run_keras_suite.py -q)
 
 # One target each, so that `make -k lint` shows every complaint at once.
 lint: lint-ruff lint-clang-format lint-mypy lint-imports

@@ -7,32 +7,19 @@
 namespace recurra {
 namespace {
 
-const char* const kLstmGates[] = {"input_gate", "forget_gate", "candidate", "output_gate"};
-const char* const kGruGates[] = {"update_gate", "reset_gate", "candidate"};
-const char* const kSimpleRnnGates[] = {"candidate"};
-
-const char* const* gate_names(Cell cell) {
-  switch (cell) {
-    case Cell::lstm: return kLstmGates;
-    case Cell::gru: return kGruGates;
-    case Cell::simple_rnn: return kSimpleRnnGates;
-  }
-  return nullptr;
-}
-
 // Visits a problem's slots in canonical order as (name, pointer).
 template <class P, class F>
 void visit_slots(const Problem& p, Slots<P>& slots, F&& f) {
-  const char* const* names = gate_names(p.cell);
-  if (p.cell != Cell::simple_rnn)
-    for (int g = 0; g < p.gates(); ++g) f(std::string(names[g]), slots.gate[g]);
-  if (p.cell == Cell::lstm) f(std::string("cell_state"), slots.cell_state);
+  const CellFacts& cell = p.facts();
+  // The value of a single gate is the hidden state, which is saved anyway.
+  for (int g = 0; g < p.gates() && p.gates() > 1; ++g)
+    f(std::string(cell.gate_names[g]), slots.gate[g]);
+  if (cell.has_cell_state) f(std::string("cell_state"), slots.cell_state);
   f(std::string("hidden_state"), slots.hidden_state);
-  if (p.cell == Cell::gru && p.reset_after)
-    f(std::string("recurrent_candidate"), slots.recurrent_candidate);
+  if (p.two_biases()) f(std::string("recurrent_candidate"), slots.recurrent_candidate);
   for (int g = 0; g < p.gates(); ++g)
     if (derivative_needs_input(p.gate_activation(g)))
-      f(std::string("pre_") + names[g], slots.pre[g]);
+      f(std::string("pre_") + cell.gate_names[g], slots.pre[g]);
 }
 
 std::string show(const std::vector<Index>& shape) {
@@ -129,7 +116,7 @@ class Call {
     return nullptr;
   }
   std::vector<Index> bias_shape() const {
-    if (p_.cell == Cell::gru && p_.reset_after) return {2, gate_units_};
+    if (p_.two_biases()) return {2, gate_units_};
     return {gate_units_};
   }
   std::vector<Index> state() const { return {p_.batch, p_.units}; }
@@ -138,7 +125,8 @@ class Call {
   const void* read_c0() {
     const Array* a = in_.next("c0", false);
     if (!a) return nullptr;
-    if (p_.cell != Cell::lstm) fail("c0 given, but only LSTM has a cell state");
+    if (!p_.facts().has_cell_state)
+      fail(std::string("c0 given, but ") + p_.facts().name + " has no cell state");
     return in_.check(*a, "c0", element_, state());
   }
   const std::uint8_t* read_mask() {
@@ -192,7 +180,7 @@ Problem make_problem(std::int64_t cell, bool reset_after, std::int64_t activatio
       fail(std::string(name) + " must be in 0.." + std::to_string(count - 1) + ", got " +
            std::to_string(v));
   };
-  check("cell", cell, std::size(kCellNames));
+  check("cell", cell, std::size(kCells));
   check("activation", activation, std::size(kActivationNames));
   check("recurrent_activation", recurrent_activation, std::size(kActivationNames));
   Problem p;

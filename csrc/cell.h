@@ -1,7 +1,8 @@
 // What a cell's functor sees of one row at one step, and what the scan needs to know of a cell.
 //
 // A functor is a struct template over T with
-//   kind              the Cell it implements
+//   select(problem, f)   calls f with the variant that implements the problem
+//   two_biases        whether a second bias row goes with the recurrent product
 //   columns           vectors per unit block in the pre-activation rows
 //   column_gate[]     Keras's gate index of each column
 //   input             the columns that the product x.kernel feeds

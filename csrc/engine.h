@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "cells/list.h"
+
 // Functions that files of different instruction sets share must be inlined: an out-of-line copy
 // could be the one that was compiled for a processor this one is not.
 #define RECURRA_INLINE inline __attribute__((always_inline))
@@ -14,9 +16,28 @@ namespace recurra {
 
 using Index = std::ptrdiff_t;
 
-// One line per cell; the order is that of recurra.cells.CELLS (a test compares the two).
-enum class Cell : int { lstm, gru, simple_rnn };
-inline constexpr const char* kCellNames[] = {"lstm", "gru", "simple_rnn"};
+inline constexpr int kMaxGates = 4;
+
+#define RECURRA_CELL(name, functor, has_cell_state, reset_after, candidate, ...) name,
+enum class Cell : int { RECURRA_CELLS(RECURRA_CELL) };
+#undef RECURRA_CELL
+
+struct CellFacts {
+  const char* name;
+  bool has_cell_state;
+  bool has_reset_after;
+  int candidate;
+  const char* gate_names[kMaxGates];
+  RECURRA_INLINE constexpr int gates() const {
+    int n = 0;
+    while (n < kMaxGates && gate_names[n]) ++n;
+    return n;
+  }
+};
+#define RECURRA_CELL(name, functor, has_cell_state, reset_after, candidate, ...) \
+  {#name, has_cell_state, reset_after, candidate, {__VA_ARGS__}},
+inline constexpr CellFacts kCells[] = {RECURRA_CELLS(RECURRA_CELL)};
+#undef RECURRA_CELL
 
 // The order is that of recurra.cells.ACTIVATIONS (a test compares the two).
 enum class Activation : int {
@@ -43,8 +64,6 @@ RECURRA_INLINE bool derivative_needs_input(Activation a) {
   return a == Activation::gelu || a == Activation::silu;
 }
 
-inline constexpr int kMaxGates = 4;
-
 enum class Dtype : int { float32, float64 };
 
 struct Problem {
@@ -59,10 +78,11 @@ struct Problem {
   int dropout_x_masks = 0;  // 0 (none), 1 (one for all gates) or one per gate
   int dropout_h_masks = 0;
 
-  RECURRA_INLINE int gates() const { return cell == Cell::lstm ? 4 : cell == Cell::gru ? 3 : 1; }
+  RECURRA_INLINE const CellFacts& facts() const { return kCells[int(cell)]; }
+  RECURRA_INLINE int gates() const { return facts().gates(); }
+  RECURRA_INLINE bool two_biases() const { return facts().has_reset_after && reset_after; }
   RECURRA_INLINE Activation gate_activation(int gate) const {
-    const int candidate = cell == Cell::simple_rnn ? 0 : 2;
-    return gate == candidate ? activation : recurrent_activation;
+    return gate == facts().candidate ? activation : recurrent_activation;
   }
 };
 

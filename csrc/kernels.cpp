@@ -1,7 +1,6 @@
 // The kernels of one instruction set: this file is compiled once per RECURRA_ISA_*.
-#include "cells/gru.h"
-#include "cells/lstm.h"
-#include "cells/simple_rnn.h"
+#define RECURRA_CELL_FUNCTORS
+#include "cells/list.h"
 #include "scan_backward.h"
 #include "scan_forward.h"
 
@@ -24,13 +23,14 @@ void backward_cell(const Problem& p, const BackwardArgs& a, Team& team) {
     BackwardScan<T, C, AnyActivations<T>>(p, a).run(team);
 }
 
-// The list of cells: calls f with the functor that implements the problem's cell.
+// Calls f with the functor that implements the problem's cell.
 template <class T, class F>
 void with_cell(const Problem& p, F&& f) {
   switch (p.cell) {
-    case Cell::lstm: return f(Lstm<T>{});
-    case Cell::gru: return p.reset_after ? f(GruResetAfter<T>{}) : f(GruResetBefore<T>{});
-    case Cell::simple_rnn: return f(SimpleRnn<T>{});
+#define RECURRA_CELL(name, functor, ...) \
+  case Cell::name: return functor<T>::select(p, f);
+    RECURRA_CELLS(RECURRA_CELL)
+#undef RECURRA_CELL
   }
 }
 

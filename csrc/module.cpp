@@ -65,12 +65,6 @@ void call(std::int64_t cell, bool reset_after, std::int64_t activation,
   direction(p, in, out, own_executor());
 }
 
-nb::list names(const char* const* first, std::size_t count) {
-  nb::list l;
-  for (std::size_t i = 0; i < count; ++i) l.append(nb::str(first[i]));
-  return l;
-}
-
 }  // namespace
 }  // namespace recurra
 
@@ -92,8 +86,16 @@ NB_MODULE(_engine, m) {
     return slot_names(
         make_problem(cell, reset_after, activation, recurrent_activation, false, false));
   });
-  m.def("cell_names", [] { return names(kCellNames, std::size(kCellNames)); });
-  m.def("activation_names", [] { return names(kActivationNames, std::size(kActivationNames)); });
+  m.def("cell_names", [] {
+    nb::list l;
+    for (const CellFacts& cell : kCells) l.append(nb::str(cell.name));
+    return l;
+  });
+  m.def("activation_names", [] {
+    nb::list l;
+    for (const char* name : kActivationNames) l.append(nb::str(name));
+    return l;
+  });
 
   m.def(
       "isas",

@@ -81,14 +81,13 @@ void pack_bias(const T* bias, Index units, int gates, T* out) {
   const Index blocks = blocks_of<T>(units);
   std::memset(out, 0, sizeof(T) * std::size_t(blocks * C::columns * L));
   if (!bias) return;
-  const bool two_rows = C::kind == Cell::gru && C::columns == 4;
-  const T* second = two_rows ? bias + gates * units : nullptr;
+  const T* second = C::two_biases ? bias + gates * units : nullptr;
   for (Index b = 0; b < blocks; ++b) {
     const int lanes = lanes_of<T>(units, b);
     for (int c = 0; c < C::columns; ++c) {
       const Index at = C::column_gate[c] * units + b * L;
       const bool from_input = c < C::input.first + C::input.count;
-      const bool from_recurrent = two_rows && c >= C::recurrent[0].first;
+      const bool from_recurrent = C::two_biases && c >= C::recurrent[0].first;
       Vec<T> v = from_input ? load_n(bias + at, lanes) : splat(T(0));
       if (from_recurrent) v = v + load_n(second + at, lanes);
       store(out + (b * C::columns + c) * L, v);
@@ -99,14 +98,14 @@ void pack_bias(const T* bias, Index units, int gates, T* out) {
 template <class T, class C>
 void unpack_bias(const T* in, Index units, int gates, T* dbias) {
   constexpr int L = kLanes<T>;
-  const bool two_rows = C::kind == Cell::gru && C::columns == 4;
   for (Index b = 0; b < blocks_of<T>(units); ++b) {
     const int lanes = lanes_of<T>(units, b);
     for (int c = 0; c < C::columns; ++c) {
       const Index at = C::column_gate[c] * units + b * L;
       const Vec<T> v = load(in + (b * C::columns + c) * L);
       if (c < C::input.first + C::input.count) store_n(dbias + at, v, lanes);
-      if (two_rows && c >= C::recurrent[0].first) store_n(dbias + gates * units + at, v, lanes);
+      if (C::two_biases && c >= C::recurrent[0].first)
+        store_n(dbias + gates * units + at, v, lanes);
     }
   }
 }

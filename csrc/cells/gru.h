@@ -14,7 +14,7 @@ namespace RECURRA_ISA {
 // feeds the first three and the recurrent product the last three, both as one stretch.
 template <class T>
 struct GruResetAfter {
-  static constexpr Cell kind = Cell::gru;
+  static constexpr bool two_biases = true;
   static constexpr int columns = 4;
   static constexpr int column_gate[] = {2, 0, 1, 2};
   static constexpr Columns input = {0, 3};
@@ -73,7 +73,7 @@ struct GruResetAfter {
 // Columns z, r, candidate; the second recurrent product multiplies r h_prev.
 template <class T>
 struct GruResetBefore {
-  static constexpr Cell kind = Cell::gru;
+  static constexpr bool two_biases = false;
   static constexpr int columns = 3;
   static constexpr int column_gate[] = {0, 1, 2};
   static constexpr Columns input = {0, 3};
@@ -136,6 +136,14 @@ struct GruResetBefore {
       store(row.dh + u, fma(dreset_h, r, load(row.dh + u)));
       store(out + L, keep_n<T>(dr * act.gate_slope(kept_pre(s.pre[1], u, lanes, r), r), lanes));
     }
+  }
+};
+
+template <class T>
+struct Gru {
+  template <class F>
+  static void select(const Problem& p, F&& f) {
+    p.reset_after ? f(GruResetAfter<T>{}) : f(GruResetBefore<T>{});
   }
 };
 

@@ -10,7 +10,12 @@ namespace RECURRA_ISA {
 
 template <class T>
 struct Lstm {
-  static constexpr Cell kind = Cell::lstm;
+  template <class F>
+  static void select(const Problem&, F&& f) {
+    f(Lstm{});
+  }
+
+  static constexpr bool two_biases = false;
   static constexpr int columns = 4;
   static constexpr int column_gate[] = {0, 1, 2, 3};
   static constexpr Columns input = {0, 4};

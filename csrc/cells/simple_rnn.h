@@ -8,7 +8,12 @@ namespace RECURRA_ISA {
 
 template <class T>
 struct SimpleRnn {
-  static constexpr Cell kind = Cell::simple_rnn;
+  template <class F>
+  static void select(const Problem&, F&& f) {
+    f(SimpleRnn{});
+  }
+
+  static constexpr bool two_biases = false;
   static constexpr int columns = 1;
   static constexpr int column_gate[] = {0};
   static constexpr Columns input = {0, 1};
