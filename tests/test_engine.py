@@ -1,4 +1,4 @@
-"""The compiled engine against the oracle, and its promises: rows, threads and saving change no bit."""
+"""The engine against the oracle, and its promises: rows, threads and saving change no bit."""
 
 from __future__ import annotations
 
