@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
+import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -243,6 +246,37 @@ def test_threads_change_nothing(
     for other in results[1:]:
         for name, expected in results[0].items():
             np.testing.assert_array_equal(other[name], expected, err_msg=name)
+
+
+def test_calls_from_many_threads_do_not_disturb_each_other() -> None:
+    case = as_dtype(make_case("lstm", batch=40, time_steps=60, features=9, units=70), "float32")
+    cotangents = as_dtype(make_cotangents(case), "float32")
+    saved = run_forward(case, slots=True)
+    expected = run_backward(case, saved, cotangents)
+
+    def work(_: int) -> bool:
+        mine = run_forward(case, slots=True)
+        gradients = run_backward(case, mine, cotangents)
+        return all((mine[n] == saved[n]).all() for n in saved) and all(
+            (gradients[n] == expected[n]).all() for n in expected
+        )
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(40)))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_has_threads_of_its_own(threads: Any) -> None:
+    threads(2)
+    case = as_dtype(make_case("gru", batch=64, time_steps=50, features=9, units=70), "float32")
+    expected = run_forward(case)["sequence"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # other libraries' threads
+        child = os.fork()
+    if child == 0:
+        os._exit(0 if (run_forward(case)["sequence"] == expected).all() else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 @pytest.mark.parametrize(("cell", "options"), VARIANTS)
