@@ -1,8 +1,8 @@
 """The peers that are timed side by side: one class each, one process each.
 
-Run as `python peers.py NAME`, this file is a worker: it reads one JSON command per line and answers
-with one JSON line. A process of its own keeps a peer's threads and allocator out of the others'
-measurements; only one of the processes works at a time.
+Run as `python peers.py NAME CPUS`, this file is a worker bound to the CPUs (as "0,1"): it reads one
+JSON command per line and answers with one JSON line. A process of its own keeps a peer's threads
+and allocator out of the others' measurements; only one of the processes works at a time.
 
 Every peer computes the same thing from the same arrays: the whole output sequence of one layer
 (batch, time_steps, units) from x and the weights in Keras's layout; for training also the gradients
@@ -265,9 +265,26 @@ class Worker:
     def versions(self) -> dict[str, Any]:
         return {"versions": self.peer.versions()}
 
+    def cpus(self) -> dict[str, Any]:
+        """The CPUs that this process is bound to; None where the system cannot bind it."""
+        if not hasattr(os, "sched_getaffinity"):
+            return {"cpus": None}
+        return {"cpus": sorted(os.sched_getaffinity(0))}
 
-def serve(name: str) -> None:
+
+def bind(cpus: list[int]) -> None:
+    """Have this thread, and the threads it starts from now on, run on `cpus` only.
+
+    A framework sizes its pool by the CPUs it finds when it is imported, and not every one has a
+    setting for that: so this comes first.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cpus)
+
+
+def serve(name: str, cpus: list[int]) -> None:
     """Answer commands from standard input until it ends."""
+    bind(cpus)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a framework prints must not come between the answers
     worker = Worker(PEERS[name]())
@@ -282,4 +299,4 @@ def as_command(work: Work) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(sys.argv[1], [int(cpu) for cpu in sys.argv[2].split(",")])

@@ -2,6 +2,7 @@
 
     python benchmarks/run.py                 all shapes, both cells, forward and training
     python benchmarks/run.py --shapes 0,3 --cells lstm --modes train --rounds 9
+    python benchmarks/run.py --threads 1     every peer bound to one CPU
 
 For every piece of work the peers' results are compared first; nothing is timed unless they agree.
 Then the peers take turns (A B C D, A B C D, ...), and the medians are reported with the ratio
@@ -44,15 +45,27 @@ TURN_SECONDS = 0.15
 """About how long a peer's turn lasts; its calls are averaged."""
 
 
+class DisagreementError(Exception):
+    """Two peers computed different things, so their times say nothing."""
+
+
+def allowed_cpus() -> list[int]:
+    """The CPUs that this process may use; where the system does not tell, all of them."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
 class PeerProcess:
-    """A peer at work in a process of its own (see peers.py)."""
+    """A peer at work in a process of its own (see peers.py), bound to `threads` CPUs."""
 
     def __init__(self, name: str, threads: int) -> None:
         self.name = name
+        cpus = ",".join(map(str, allowed_cpus()[:threads]))
         environment = {**os.environ, "KERAS_BACKEND": "jax", "TF_CPP_MIN_LOG_LEVEL": "2"}
         environment["OMP_NUM_THREADS"] = str(threads)
         self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("peers.py")), name],
+            [sys.executable, str(Path(__file__).with_name("peers.py")), name, cpus],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -78,7 +91,7 @@ class PeerProcess:
 
 
 def verify(peers: list[PeerProcess], folder: Path) -> None:
-    """Raise AssertionError unless every peer found what Recurra found."""
+    """Raise DisagreementError unless every peer found what Recurra found."""
     found = {}
     for peer in peers:
         path = folder / f"{peer.name}.npz"
@@ -87,11 +100,22 @@ def verify(peers: list[PeerProcess], folder: Path) -> None:
             found[peer.name] = dict(arrays)
     expected = found["recurra"]
     for name, arrays in found.items():
-        assert arrays.keys() == expected.keys(), f"{name} found {set(arrays)}"
+        if arrays.keys() != expected.keys():
+            raise DisagreementError(
+                f"{name} found {', '.join(sorted(arrays))}; Recurra {', '.join(sorted(expected))}"
+            )
         for key, array in arrays.items():
+            if array.shape != expected[key].shape:
+                raise DisagreementError(
+                    f"{name} found {key} of shape {array.shape}; Recurra {expected[key].shape}"
+                )
             scale = float(np.abs(expected[key]).max()) or 1.0
             error = float(np.abs(array - expected[key]).max()) / scale
-            assert error <= TOLERANCE, f"{name} differs from Recurra in {key} by {error:.1e}"
+            if not error <= TOLERANCE:  # so that NaN is refused too
+                raise DisagreementError(
+                    f"{name} differs from Recurra in {key} by {error:.1e} of the largest element; "
+                    f"allowed are {TOLERANCE:.0e}"
+                )
 
 
 def measure(work: Work, processes: dict[str, PeerProcess], rounds: int) -> dict[str, list[float]]:
@@ -124,29 +148,69 @@ def machine(threads: int, processes: dict[str, PeerProcess]) -> dict[str, Any]:
         versions |= process.ask(do="versions")["versions"]
     return {
         "processor": model,
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": len(allowed_cpus()),
         "system": f"{platform.system()} {platform.machine()}",
         "threads": threads,
+        "bound to CPUs": {name: p.ask(do="cpus")["cpus"] for name, p in processes.items()},
         "dtype": "float32",
         "versions": versions,
     }
 
 
-def arguments() -> argparse.Namespace:
+def shapes(chosen: str) -> list[tuple[int, int, int, int]]:
+    """The shapes for numbers such as "0,3"."""
+    try:
+        numbers = [int(n) for n in chosen.split(",")]
+    except ValueError:
+        numbers = [-1]
+    if not all(0 <= n < len(SHAPES) for n in numbers):
+        raise argparse.ArgumentTypeError(
+            f"expected numbers from 0 to {len(SHAPES) - 1}, as in 0,3; got {chosen}"
+        )
+    return [SHAPES[n] for n in numbers]
+
+
+def output_file(chosen: str) -> Path:
+    """The path, once it is known that a file can be written there: measuring takes minutes."""
+    path = Path(chosen)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(None, "it is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise argparse.ArgumentTypeError(
+            f"{path} cannot be written: {error.strerror}. Name a file that can."
+        ) from None
+    return path
+
+
+def arguments(given: list[str] | None = None) -> argparse.Namespace:
+    """The options; ends the program with a message if one of them cannot be followed."""
+    cpus = len(allowed_cpus())
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--cells", default="lstm,gru", help="default: %(default)s")
     parser.add_argument("--modes", default="forward,train", help="default: %(default)s")
     parser.add_argument(
         "--shapes",
+        type=shapes,
+        default=list(SHAPES),
         help="numbers of shapes: " + ", ".join(f"{i} = {s}" for i, s in enumerate(SHAPES)),
     )
     parser.add_argument("--peers", default=",".join(PEERS), help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=7, help="default: %(default)s")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: all")
-    parser.add_argument("--json", type=Path, default=Path("benchmarks/results/latest.local.json"))
-    options = parser.parse_args()
+    parser.add_argument(
+        "--threads", type=int, default=cpus, help="CPUs for each peer; default: all, %(default)s"
+    )
+    parser.add_argument(
+        "--json",
+        type=output_file,
+        # As text: argparse then checks the default like anything else, and only if it is used.
+        default=str(Path(__file__).parent / "results" / "latest.local.json"),
+        help="where to write the results; default: %(default)s",
+    )
+    options = parser.parse_args(given)
     for name, known in (
         ("cells", ("lstm", "gru")),
         ("modes", ("forward", "train")),
@@ -158,17 +222,13 @@ def arguments() -> argparse.Namespace:
         setattr(options, name, chosen)
     if "recurra" not in options.peers:
         parser.error("--peers: recurra must be among them, the ratios are to it")
-    try:
-        numbers = (
-            [int(n) for n in options.shapes.split(",")] if options.shapes else range(len(SHAPES))
-        )
-        options.shapes = [SHAPES[n] for n in numbers]
-    except (ValueError, IndexError):
-        parser.error(
-            f"--shapes: expected numbers from 0 to {len(SHAPES) - 1}, got {options.shapes}"
-        )
     if options.rounds < 1:
         parser.error(f"--rounds: expected at least 1, got {options.rounds}")
+    if not 1 <= options.threads <= cpus:
+        parser.error(
+            f"--threads: expected 1 to {cpus}, the CPUs that this process may use; "
+            f"got {options.threads}"
+        )
     return options
 
 
@@ -218,8 +278,7 @@ def main() -> None:
     for process in processes.values():
         process.close()
     console.print(report["machine"])
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    partial = options.json.with_suffix(".partial")
+    partial = options.json.with_name(f"{options.json.name}.partial")
     partial.write_text(json.dumps(report, indent=1) + "\n")
     partial.replace(options.json)
     console.print(f"Written to {options.json}")
