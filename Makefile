@@ -25,8 +25,9 @@ BUILD_INPUTS := pyproject.toml CMakeLists.txt $(wildcard csrc/*.* csrc/*/*.*)
 CXX_FILES := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp)
 PY_DIRS := $(wildcard src tests examples benchmarks tools)
 
-# Only the JAX host is installed here. Keras and Matplotlib would otherwise write to the home folder.
-IN_HERE := KERAS_BACKEND=jax KERAS_HOME="$$PWD/.cache/keras" MPLCONFIGDIR="$$PWD/.cache/matplotlib"
+# Only the JAX host is installed here. Keras, Matplotlib and ONNX Runtime would otherwise write to the home folder.
+IN_HERE := KERAS_BACKEND=jax KERAS_HOME="$$PWD/.cache/keras" MPLCONFIGDIR="$$PWD/.cache/matplotlib" \
+  XDG_CACHE_HOME="$$PWD/.cache"
 
 help:
 	@echo "make demo     install into .venv, then train a forecaster on Recurra and on stock Keras, side by side"
