@@ -157,12 +157,7 @@ inline Vec<T> activate(Activation kind, Vec<T> x) {
       return y > one ? one : y;
     }
     case Activation::relu: return x < zero ? zero : x;
-    case Activation::softsign: {
-      // |x| / (1 + |x|) would be inf / inf at infinity.
-      const Vec<T> a = vabs<T>(x);
-      const Vec<T> y = a / (one + a);
-      return copy_sign<T>(a > splat(ExpConstants<T>::round_magic * T(4)) ? one : y, x);
-    }
+    case Activation::softsign: return x / (one + vabs<T>(x));
     case Activation::elu: return x > zero ? x : vexpm1<T>(x);
     case Activation::selu:
       return splat(T(kSeluScale)) * (x > zero ? x : splat(T(kSeluAlpha)) * vexpm1<T>(x));

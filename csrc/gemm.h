@@ -92,6 +92,7 @@ __attribute__((noinline)) void multiply_tile(const T* const* a, const Depth& dep
     const T* bk = b + o * depth.b_step;
     Index at = o * depth.a_step;
     for (Index k = 0; k < depth.inner; ++k) {
+      __builtin_prefetch(bk + 12 * b_k);
       Vec<T> bv[N];
 #pragma GCC unroll 12
       for (int n = 0; n < N; ++n) bv[n] = load(bk + (n / Vectors) * b_panel + (n % Vectors) * L);

@@ -79,6 +79,8 @@ class BackwardScan {
   };
 
   bool wants_weights() const { return a_.dkernel || a_.drecurrent_kernel || a_.dbias; }
+  // One step from the zero state: the recurrent kernel multiplied zeros, and its gradient is zero.
+  bool recurrent_was_used() const { return a_.drecurrent_kernel && (p_.time_steps > 1 || a_.h0); }
   // Small layers have too few blocks for two threads to share: cut each into two.
   Index weight_parts() const { return blocks_ < 4 ? 2 : 1; }
   bool per_gate_x() const { return p_.dropout_x_masks > 1; }
@@ -156,7 +158,7 @@ class BackwardScan {
         const Index block = item - recurrent - input;
         if (a_.dkernel) clear(dkernel_, block);
         for (int phase = 0; phase < C::phases; ++phase)
-          if (a_.drecurrent_kernel) clear(drecurrent_[phase], block);
+          if (recurrent_was_used()) clear(drecurrent_[phase], block);
       }
     });
   }
@@ -323,7 +325,7 @@ class BackwardScan {
     };
     if (a_.dkernel)
       accumulate(0, p_.features, x_rows_, a_.dropout_x && per_gate_x(), C::input, dkernel_);
-    if (a_.drecurrent_kernel)
+    if (recurrent_was_used())
       for (int phase = 0; phase < C::phases; ++phase)
         accumulate(p_.features + phase * p_.units, p_.units, h_rows_[phase],
                    a_.dropout_h && per_gate_h(), C::recurrent[phase], drecurrent_[phase]);
@@ -380,13 +382,16 @@ class BackwardScan {
     copy_out(a_.dh0, dh_);
     if (C::has_cell_state) copy_out(a_.dc0, dc_);
     if (a_.dbias) unpack_bias<T, C>(dbias_, p_.units, p_.gates(), static_cast<T*>(a_.dbias));
-    if (a_.dkernel || a_.drecurrent_kernel)
+    if (a_.drecurrent_kernel && !recurrent_was_used())
+      std::memset(a_.drecurrent_kernel, 0,
+                  sizeof(T) * std::size_t(p_.units * p_.gates() * p_.units));
+    if (a_.dkernel || recurrent_was_used())
       team.run(blocks_, [&](Index block, int) {
         if (a_.dkernel)
           unpack_gates<T, C>(dkernel_, p_.units, p_.gates(), C::input, block,
                              static_cast<T*>(a_.dkernel));
         for (int phase = 0; phase < C::phases; ++phase)
-          if (a_.drecurrent_kernel)
+          if (recurrent_was_used())
             unpack_gates<T, C>(drecurrent_[phase], p_.units, p_.gates(), C::recurrent[phase], block,
                                static_cast<T*>(a_.drecurrent_kernel));
       });

@@ -393,7 +393,7 @@ def exact_activation(name: str, x: Any) -> Any:
         if name == "relu":
             return np.maximum(x, 0)
         if name == "softsign":
-            return x / (1 + np.abs(x))
+            return x / (1 + np.abs(x))  # NaN at infinity: inf / inf
         if name == "elu":
             return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
         if name == "selu":
