@@ -1,5 +1,9 @@
 """The demo: its data keep their promise, and the command does the whole job."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -72,6 +76,58 @@ def test_quick_demo_does_the_whole_job(tmp_path):
     assert np.abs(forecast - held_out.future).mean() < 6
 
 
+def test_an_engine_that_cannot_run_is_told_before_training(tmp_path):
+    """Else stock Keras would be compared with itself, and agree."""
+    environment = {**os.environ, "KERAS_BACKEND": "numpy"}
+    done = subprocess.run(
+        [sys.executable, "-m", "recurra", "demo", "--out", str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("Error: The demo compares Recurra's engine with Keras's own scan")
+    assert "KERAS_BACKEND=jax" in done.stderr
+    assert "Training" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], {"epochs": None, "quick": False, "seed": 0}),
+        (["--quick", "--epochs", "5"], {"epochs": 5, "quick": True, "seed": 0}),
+        (["--seed", "4294967295"], {"epochs": None, "quick": False, "seed": 2**32 - 1}),
+    ],
+)
+def test_options_reach_the_demo_as_given(monkeypatch, arguments, expected):
+    received = {}
+    monkeypatch.setattr(demo, "run", lambda out, **options: received.update(options) or True)
+    result = CliRunner().invoke(app, ["demo", *arguments])
+    assert result.exit_code == 0, result.output
+    assert received == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "epochs"),
+    [({}, 8), ({"quick": True}, 2), ({"quick": True, "epochs": 5}, 5), ({"epochs": 1}, 1)],
+)
+def test_epochs_are_those_asked_for(monkeypatch, tmp_path, options, epochs):
+    from recurra.demo import forecaster
+
+    class EnoughError(Exception):
+        pass
+
+    def train(*arguments, epochs, seed):
+        raise EnoughError(epochs)
+
+    monkeypatch.setattr(forecaster, "train", train)
+    with pytest.raises(EnoughError) as caught:
+        demo.run(tmp_path, seed=2**32 - 1, **options)
+    assert caught.value.args == (epochs,)
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "forecast.png"
     path.write_text("old")
@@ -105,6 +161,7 @@ def test_unwritable_folder_is_told_before_training(tmp_path):
         (["demo", "--epoch", "3"], "--epochs"),
         (["dmeo"], "demo"),
         (["demo", "--epochs", "0"], "--epochs"),
+        (["demo", "--seed", "4294967296"], "--seed"),
     ],
 )
 def test_typing_errors_get_a_hint(arguments, words):

@@ -39,10 +39,16 @@ def demo(
     out: Annotated[
         Path, typer.Option(help="Folder for the picture and the trained model.", file_okay=False)
     ] = Path("recurra-demo"),
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training windows.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, noise and order.")] = 0,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Passes over the training windows: 8, or 2 with --quick."),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Of weights, noise and order.")
+    ] = 0,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Check that all works; too short to forecast well.")
+        bool,
+        typer.Option("--quick", help="Few windows: all works, but too short to forecast well."),
     ] = False,
 ) -> None:
     """Train a weather forecaster on Recurra and on stock Keras, side by side."""

@@ -18,6 +18,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+EPOCHS, QUICK_EPOCHS = 8, 2
+
 NEEDS = {"keras": "jax", "jax": "jax", "pvlib": "demo", "matplotlib": "demo"}
 """What the demo imports, and the extra of Recurra that installs it."""
 
@@ -29,7 +31,7 @@ class DemoError(Exception):
 def run(
     out: Path,
     *,
-    epochs: int = 8,
+    epochs: int | None = None,
     seed: int = 0,
     quick: bool = False,
     console: Console | None = None,
@@ -39,16 +41,18 @@ def run(
     Args:
         out: folder for forecast.png and forecaster.keras; made if missing. Each file appears whole
             or not at all.
-        epochs: passes over the training windows, at least 1.
-        seed: of the initial weights, the noise and the order of the windows.
-        quick: two epochs on few windows: shows that everything works, too short to forecast well.
+        epochs: passes over the training windows, at least 1; by default EPOCHS, or QUICK_EPOCHS
+            if `quick`.
+        seed: of the initial weights, the noise and the order of the windows; 0 to 2**32 - 1.
+        quick: train on few windows: shows that everything works, too short to forecast well.
         console: where to print; standard output by default.
 
     Returns:
         Whether both trainings agree.
 
     Raises:
-        DemoError: if a package is missing or `out` cannot be written.
+        DemoError: if a package is missing, `out` cannot be written, or Recurra's engine cannot run
+            on the framework that Keras runs on.
     """
     console = console or Console()
     _check_needs()
@@ -59,13 +63,16 @@ def run(
     from recurra import layers as recurra_layers  # isort: skip
     import keras
 
+    _check_engine(recurra_layers.LSTM)
+
     from recurra.demo import data, forecaster, picture, report
 
     began = time.perf_counter()
     weather = data.load()
     training = data.windows(weather, held_out=False, every=12 if quick else 1)
     held_out = data.windows(weather, held_out=True, every=1)
-    epochs = min(epochs, 2) if quick else epochs
+    if epochs is None:
+        epochs = QUICK_EPOCHS if quick else EPOCHS
     report.introduce(console, weather, training, held_out)
 
     models = {
@@ -105,6 +112,21 @@ def _check_needs() -> None:
             f"The demo needs {' and '.join(missing)}, which this Python does not have. "
             f'Install with: pip install "recurra[{extras}]"'
         )
+
+
+def _check_engine(lstm: Callable[..., object]) -> None:
+    """Before Keras's scan is compared with itself: does Recurra's engine run here?
+
+    A layer made for the purpose tells. The model's own layers stay at engine="auto", so that stock
+    Keras, which knows no `engine`, can read the saved file.
+    """
+    try:
+        lstm(1, engine="cpu")
+    except ValueError as error:
+        raise DemoError(
+            "The demo compares Recurra's engine with Keras's own scan, but the engine cannot run "
+            f"here. {error}"
+        ) from error
 
 
 def _check_folder(out: Path) -> None:

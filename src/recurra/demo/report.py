@@ -62,8 +62,8 @@ def compare(console: Console, runs: Mapping[str, Run], held_out: Windows) -> boo
     ratio = stock.seconds_per_epoch / ours.seconds_per_epoch
     table.add_row(
         "difference, ratio",
-        f"{abs(ours.losses[-1] - stock.losses[-1]):.4f}",
-        f"{abs(ours.error - stock.error):.4f}",
+        f"{abs(ours.losses[-1] - stock.losses[-1]):.1e}",
+        f"{abs(ours.error - stock.error):.1e}",
         f"{ratio:.2f}x",
         f"{stock.seconds[0] / ours.seconds[0]:.2f}x",
         end_section=True,
