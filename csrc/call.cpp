@@ -7,25 +7,35 @@
 namespace recurra {
 namespace {
 
+// A name in up to three parts, put together only for a message.
+struct Name {
+  Name(const char* stem) : parts{"", "", stem} {}
+  Name(const char* first, const char* second, const char* stem) : parts{first, second, stem} {}
+  Name prefixed(const char* prefix) const { return {prefix, parts[1], parts[2]}; }
+  operator std::string() const { return std::string(parts[0]) + parts[1] + parts[2]; }
+
+  const char* parts[3];
+};
+
 // Visits a problem's slots in canonical order as (name, pointer).
 template <class P, class F>
 void visit_slots(const Problem& p, Slots<P>& slots, F&& f) {
   const CellFacts& cell = p.facts();
   // The value of a single gate is the hidden state, which is saved anyway.
-  for (int g = 0; g < p.gates() && p.gates() > 1; ++g)
-    f(std::string(cell.gate_names[g]), slots.gate[g]);
-  if (cell.has_cell_state) f(std::string("cell_state"), slots.cell_state);
-  f(std::string("hidden_state"), slots.hidden_state);
-  if (p.two_biases()) f(std::string("recurrent_candidate"), slots.recurrent_candidate);
+  for (int g = 0; g < p.gates() && p.gates() > 1; ++g) f(Name(cell.gate_names[g]), slots.gate[g]);
+  if (cell.has_cell_state) f(Name("cell_state"), slots.cell_state);
+  f(Name("hidden_state"), slots.hidden_state);
+  if (p.two_biases()) f(Name("recurrent_candidate"), slots.recurrent_candidate);
   for (int g = 0; g < p.gates(); ++g)
     if (derivative_needs_input(p.gate_activation(g)))
-      f(std::string("pre_") + cell.gate_names[g], slots.pre[g]);
+      f(Name("", "pre_", cell.gate_names[g]), slots.pre[g]);
 }
 
-std::string show(const std::vector<Index>& shape) {
+std::string show(const Shape& shape) {
   std::ostringstream s;
   s << "(";
-  for (std::size_t i = 0; i < shape.size(); ++i) s << (i ? ", " : "") << shape[i];
+  if (shape.size() > Shape::kMost) return std::to_string(shape.size()) + " dimensions";
+  for (int i = 0; i < shape.size(); ++i) s << (i ? ", " : "") << shape[i];
   s << (shape.size() == 1 ? ",)" : ")");
   return s.str();
 }
@@ -47,30 +57,28 @@ class Reader {
  public:
   Reader(const char* list, const std::vector<Array>& arrays) : list_(list), arrays_(arrays) {}
 
-  const Array* next(const std::string& name, bool required) {
+  const Array* next(const Name& name, bool required) {
     if (at_ >= arrays_.size())
-      fail(std::string(list_) + ": " + name + " is missing: got " + std::to_string(arrays_.size()) +
-           " arrays");
+      fail(std::string(list_) + ": " + std::string(name) + " is missing: got " +
+           std::to_string(arrays_.size()) + " arrays");
     const Array& a = arrays_[at_++];
     if (!a.present) {
-      if (required) fail(std::string(list_) + ": " + name + " is required");
+      if (required) fail(std::string(list_) + ": " + std::string(name) + " is required");
       return nullptr;
     }
     return &a;
   }
-  void* take(const std::string& name, bool required, Element element,
-             const std::vector<Index>& shape) {
+  void* take(const Name& name, bool required, Element element, const Shape& shape) {
     const Array* a = next(name, required);
     return a ? check(*a, name, element, shape) : nullptr;
   }
-  void* check(const Array& a, const std::string& name, Element element,
-              const std::vector<Index>& shape) const {
+  void* check(const Array& a, const Name& name, Element element, const Shape& shape) const {
     if (a.element != element)
-      fail(std::string(list_) + ": " + name + " must be " + show(element) + ", got " +
+      fail(std::string(list_) + ": " + std::string(name) + " must be " + show(element) + ", got " +
            show(a.element));
-    if (a.shape != shape)
-      fail(std::string(list_) + ": " + name + " must have shape " + show(shape) + ", got " +
-           show(a.shape));
+    if (!(a.shape == shape))
+      fail(std::string(list_) + ": " + std::string(name) + " must have shape " + show(shape) +
+           ", got " + show(a.shape));
     // Kernels tell absent arrays by null; an empty one may come without memory.
     static char nothing[64];
     return a.data ? a.data : nothing;
@@ -115,12 +123,12 @@ class Call {
     recurrent = in_.check(ar, "recurrent_kernel", element_, {p_.units, gate_units_});
     return nullptr;
   }
-  std::vector<Index> bias_shape() const {
+  Shape bias_shape() const {
     if (p_.two_biases()) return {2, gate_units_};
     return {gate_units_};
   }
-  std::vector<Index> state() const { return {p_.batch, p_.units}; }
-  std::vector<Index> per_step() const { return {p_.batch, p_.time_steps, p_.units}; }
+  Shape state() const { return {p_.batch, p_.units}; }
+  Shape per_step() const { return {p_.batch, p_.time_steps, p_.units}; }
 
   const void* read_c0() {
     const Array* a = in_.next("c0", false);
@@ -137,7 +145,7 @@ class Call {
     const Array* a = in_.next(name, false);
     masks = 0;
     if (!a) return nullptr;
-    const Index n = a->shape.empty() ? 0 : a->shape[0];
+    const Index n = a->shape.size() == 0 ? 0 : a->shape[0];
     if (n != 1 && n != p_.gates())
       fail(std::string(name) + " must hold 1 or " + std::to_string(p_.gates()) +
            " masks along its first axis, got shape " + show(a->shape));
@@ -145,9 +153,9 @@ class Call {
     return in_.check(*a, name, element_, {n, p_.batch, size});
   }
   template <class P>
-  void read_slots(Reader& reader, const std::string& prefix, Slots<P>& slots) {
-    visit_slots(p_, slots, [&](const std::string& name, P& pointer) {
-      pointer = reader.take(prefix + name, false, element_, per_step());
+  void read_slots(Reader& reader, const char* prefix, Slots<P>& slots) {
+    visit_slots(p_, slots, [&](const Name& name, P& pointer) {
+      pointer = reader.take(name.prefixed(prefix), false, element_, per_step());
     });
   }
 
@@ -168,8 +176,15 @@ int team_size(const Problem& p, bool backward, Executor& executor) {
 std::vector<std::string> slot_names(const Problem& p) {
   std::vector<std::string> names;
   Slots<void*> none;
-  visit_slots(p, none, [&](const std::string& name, void*) { names.push_back(name); });
+  visit_slots(p, none, [&](const Name& name, void*) { names.push_back(name); });
   return names;
+}
+
+std::size_t slot_count(const Problem& p) {
+  Slots<void*> none;
+  std::size_t count = 0;
+  visit_slots(p, none, [&](const Name&, void*) { ++count; });
+  return count;
 }
 
 Problem make_problem(std::int64_t cell, bool reset_after, std::int64_t activation,
@@ -232,11 +247,12 @@ void call_backward(Problem p, const std::vector<Array>& inputs, const std::vecto
   const void* sequence = c.in_.take("sequence", false, c.element_, c.per_step());
   c.read_slots(c.in_, "", a.slots);
   if (!a.slots.hidden_state && !a.mask) a.slots.hidden_state = sequence;
-  visit_slots(p, a.slots, [&](const std::string& name, const void* pointer) {
+  visit_slots(p, a.slots, [&](const Name& name, const void* pointer) {
     if (!pointer)
-      fail("backward inputs: " + name + " is required" +
-           (name == "hidden_state" ? " (sequence stands in for it only where there is no mask)"
-                                   : ""));
+      fail("backward inputs: " + std::string(name) + " is required" +
+           (std::string(name) == "hidden_state"
+                ? " (sequence stands in for it only where there is no mask)"
+                : ""));
   });
   a.d_last_output = c.in_.take("d_last_output", false, c.element_, c.state());
   a.d_state_h = c.in_.take("d_state_h", false, c.element_, c.state());

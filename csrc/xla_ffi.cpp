@@ -66,7 +66,7 @@ ffi::Error run(ffi::ThreadPool pool, std::int64_t cell, std::int64_t reset_after
   try {
     const Problem p = make_problem(cell, reset_after != 0, activation, recurrent_activation,
                                    go_backwards != 0, zero_output_for_mask != 0);
-    const std::size_t slots = slot_names(p).size();
+    const std::size_t slots = slot_count(p);
     const std::size_t in_total = backward ? 13 + 2 * slots : 9;
     const std::size_t out_total = backward ? 6 : 4 + slots;
     if (highest_bit(in_present) > int(in_total) || highest_bit(out_present) > int(out_total))
