@@ -8,7 +8,7 @@ states                (batch, units) each; an LSTM has two, a GRU and a SimpleRN
 
 # Recurra first: it has Keras run on a framework that is installed.
 from recurra.layers import GRU, LSTM, SimpleRNN
-from keras import Sequential
+from recurra.models import Sequential
 import numpy as np
 
 rng = np.random.default_rng(0)

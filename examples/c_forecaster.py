@@ -6,9 +6,8 @@ ahead.
 """
 
 # Recurra first: it has Keras run on a framework that is installed.
-from recurra.layers import LSTM
-from keras import Input, Sequential
-from keras.layers import Dense, TimeDistributed
+from recurra.layers import LSTM, Dense, Input, TimeDistributed
+from recurra.models import Sequential
 import keras
 import numpy as np
 

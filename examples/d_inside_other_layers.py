@@ -5,9 +5,8 @@ holds an LSTM and returns its output and its state.
 """
 
 # Recurra first: it has Keras run on a framework that is installed.
-from recurra.layers import LSTM
-from keras import Input, Model
-from keras.layers import Dense, Lambda, Layer
+from recurra.layers import LSTM, Dense, Input, Lambda, Layer
+from recurra.models import Model
 import keras
 import numpy as np
 

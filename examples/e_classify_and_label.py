@@ -6,9 +6,8 @@ many-to-many   LSTM(units, return_sequences=True) -> Dense(classes, softmax)
 """
 
 # Recurra first: it has Keras run on a framework that is installed.
-from recurra.layers import GRU, LSTM
-from keras import Input, Sequential
-from keras.layers import Dense
+from recurra.layers import GRU, LSTM, Dense, Input
+from recurra.models import Sequential
 import keras
 import numpy as np
 

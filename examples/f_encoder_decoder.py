@@ -5,9 +5,8 @@ by one step; afterwards it is fed what it wrote itself, step by step.
 """
 
 # Recurra first: it has Keras run on a framework that is installed.
-from recurra.layers import LSTM
-from keras import Input, Model
-from keras.layers import Dense
+from recurra.layers import LSTM, Dense, Input
+from recurra.models import Model
 import keras
 import numpy as np
 

@@ -29,7 +29,10 @@ def test_outputs_and_states(capsys):
     assert names["output"].shape == (1, 1)
     assert names["sequence"].shape == (1, 3, 1)
     assert names["sequence"].dtype == np.float32
-    assert "('output', 'state_h', 'state_c') [(1, 1), (1, 1), (1, 1)]" in capsys.readouterr().out
+    assert names["predicted"][2].shape == (1, 1)
+    out = capsys.readouterr().out
+    assert "('output', 'state_h', 'state_c') [(1, 1), (1, 1), (1, 1)]" in out
+    assert "('output', 'state_h', 'state_c') [(1, 3, 1), (1, 1), (1, 1)]" in out
 
 
 def test_shapes(capsys):
@@ -83,6 +86,9 @@ def test_inside_a_trained_model():
         "hidden_state",
     ]
     assert {tuple(value.shape) for value in trace.values()} == {(200, 12, 16)}
+    # The twin is no new layer in the model: it has the same layers as before, without a trace.
+    assert [layer.name for layer in names["model"].layers][1] == "memory"
+    assert not names["layer"].return_trace
 
 
 # What the reader needs to put the mistake right: what was got, what each output or axis is, and
