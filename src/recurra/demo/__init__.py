@@ -52,7 +52,7 @@ def run(
 
     Raises:
         DemoError: if a package is missing, `out` cannot be written, or Recurra's engine cannot run
-            on the framework that Keras runs on.
+            on the framework that Keras runs on, or there is none.
     """
     console = console or Console()
     _check_needs()
@@ -60,7 +60,10 @@ def run(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA's greetings
 
     # Recurra's layers first: they have Keras run on a framework that is installed.
-    from recurra import layers as recurra_layers  # isort: skip
+    try:
+        from recurra import layers as recurra_layers  # isort: skip
+    except (ImportError, ValueError) as error:  # KERAS_BACKEND names what is not there
+        raise DemoError(str(error)) from error
     import keras
 
     _check_engine(recurra_layers.LSTM)
