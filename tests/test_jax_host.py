@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -238,6 +240,62 @@ def test_gradients_under_vmap(cell: str, names: tuple[str, ...]) -> None:
     )
     for name in set(arrays) - set(names):
         assert_trees_close(total[name], np.sum(got[1][name], axis=0))
+
+
+@pytest.mark.parametrize("names", [("x",), ("h0",), ("kernel",)])
+def test_vmap_over_an_empty_axis(names: tuple[str, ...]) -> None:
+    function, arrays = function_of(make_case("lstm"), sequence=True)
+    one = function(arrays)
+    empty = {n: np.zeros((0, *arrays[n].shape)) for n in names}
+    got = jax.vmap(lambda these: function({**arrays, **these}))(empty)
+    assert {n: v.shape for n, v in got.items()} == {n: (0, *v.shape) for n, v in one.items()}
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize("cell", CELL_NAMES)
+def test_shard_map_over_the_batch(cell: str, check: bool) -> None:
+    """Shared weights' gradients are summed over the devices, here of another process."""
+    script = f"""
+import jax, numpy as np
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_enable_x64", True)
+from jax.sharding import Mesh, PartitionSpec as P
+from recurra.cells import CELLS
+from recurra.engine import Config
+from recurra.hosts import jax as host
+rng = np.random.default_rng(0)
+width = 3 * len(CELLS[{cell!r}].gates)
+weights = {{"kernel": rng.random((2, width)), "recurrent_kernel": rng.random((3, width)) - 0.5}}
+x = rng.standard_normal((4, 5, 2))
+mesh = Mesh(np.array(jax.devices()), ("b",))
+
+def run(weights, x):
+    return host.scan(Config({cell!r}), x, **weights, sequence=True)["sequence"]
+
+shards = dict(mesh=mesh, in_specs=(P(), P("b")), out_specs=P("b"), check_vma={check})
+sharded = jax.shard_map(run, **shards)
+losses = [lambda w, x, f=f: (f(w, x) ** 2).sum() for f in (run, sharded)]
+expected, outer = [jax.grad(loss, argnums=(0, 1))(weights, x) for loss in losses]
+jitted = jax.jit(jax.grad(losses[1], argnums=(0, 1)))(weights, x)
+jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), outer, expected)
+jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), jitted, expected)
+if {check}:
+    inner = jax.shard_map(
+        lambda w, x: jax.grad(lambda w: jax.lax.psum(losses[0](w, x), "b"))(w),
+        **{{**shards, "out_specs": P()}},
+    )(weights, x)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), inner, expected[0]
+    )
+    try:
+        jax.shard_map(run, **{{**shards, "out_specs": P()}})(weights, x)
+    except ValueError:
+        pass
+    else:
+        raise AssertionError("a varying result passed as one that all devices share")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_jacrev_is_reverse_mode_and_works() -> None:

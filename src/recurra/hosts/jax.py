@@ -61,7 +61,7 @@ def scan(
 ) -> dict[str, Any]:
     """Run a cell over a sequence on the compiled engine, differentiably.
 
-    Works eagerly and under jit, grad, vmap, lax.scan and jax.checkpoint. Gradients flow to x,
+    Works eagerly and under jit, grad, vmap, lax.scan, jax.checkpoint and shard_map. Gradients flow to x,
     kernel, recurrent_kernel, bias, h0 and c0, from every output; mask and dropout factors are
     constants.
 
@@ -142,6 +142,7 @@ def _scan(
         for name, array in given.items()
         if array is not None
     }
+    present = _vary_alike(present)
     outputs = cpu.present_outputs(
         config,
         mask="mask" in present,
@@ -161,6 +162,41 @@ def _scan(
         for name in public
         if name in results and (trace or name not in config.spec.trace_names)
     }
+
+
+def _varying(aval: Any) -> frozenset[Any]:
+    """The axes of a `jax.shard_map` along which an array differs from device to device."""
+    kind = getattr(aval, "manual_axis_type", None)  # before JAX 0.10: the attribute vma
+    return getattr(aval, "vma", frozenset()) if kind is None else kind.varying
+
+
+def _vary_alike(arrays: dict[str, Any]) -> dict[str, Any]:
+    """The arrays, each varying along all mesh axes along which any of them varies.
+
+    JAX's own operations do the same. The derivative of the cast is what sums the gradient of an
+    array that all devices share (the weights) over the devices.
+    """
+    axes = {name: _varying(jax.typeof(array)) for name, array in arrays.items()}
+    union: frozenset[Any] = frozenset().union(*axes.values())
+    cast = dict(arrays)
+    for name, array in arrays.items():
+        missing = tuple(sorted(union - axes[name], key=str))
+        if missing and hasattr(jax.lax, "pcast"):
+            cast[name] = jax.lax.pcast(array, missing, to="varying")
+        elif missing:  # before JAX 0.8
+            cast[name] = jax.lax.pvary(array, missing)
+    return cast
+
+
+def _aval(shape: tuple[int, ...], like: Any) -> Any:
+    """The abstract value of a result: dtype and varying mesh axes are the input's."""
+    like = jax.typeof(like) if not isinstance(like, jax.core.ShapedArray) else like
+    varying = {}
+    if _varying(like):
+        name = "manual_axis_type" if hasattr(like, "manual_axis_type") else "vma"
+        replicated = like.sharding.update(spec=jax.sharding.PartitionSpec(*(None for _ in shape)))
+        varying = {"sharding": replicated, name: getattr(like, name)}
+    return jax.core.ShapedArray(shape, like.dtype, **varying)
 
 
 def _primitive(name: str) -> Primitive:
@@ -225,10 +261,7 @@ def _forward_abstract(
 def _output_avals(arrays: dict[str, Any], outputs: tuple[str, ...]) -> list[Any]:
     size = _sizes(arrays)
     return [
-        jax.core.ShapedArray(
-            cpu.output_shape(name, size["batch"], size["time_steps"], size["units"]),
-            arrays["x"].dtype,
-        )
+        _aval(cpu.output_shape(name, size["batch"], size["time_steps"], size["units"]), arrays["x"])
         for name in outputs
     ]
 
@@ -250,7 +283,7 @@ def _backward_abstract(
 ) -> list[Any]:
     arrays = dict(zip(inputs, avals, strict=True))
     shapes = cpu.gradient_shapes(config, **_sizes(arrays))
-    return [jax.core.ShapedArray(shapes[name], arrays["x"].dtype) for name in outputs]
+    return [_aval(shapes[name], arrays["x"]) for name in outputs]
 
 
 # --- Derivatives ---
@@ -368,6 +401,8 @@ def _forward_batch(
         )
     # One call on a larger batch: rows do not depend on each other, bit for bit.
     count = _mapped_size(arrays, axes)
+    shape, axis = arrays[0].shape, axes[0]  # x's
+    batch = shape[0] if axis is None else (*shape[:axis], *shape[axis + 1 :])[0]
     merged = []
     for name, array, axis in zip(inputs, arrays, axes, strict=True):
         if name in _BATCH_AXIS:
@@ -385,7 +420,6 @@ def _forward_batch(
             )
         merged.append(array)
     results = forward_p.bind(*merged, config=config, inputs=inputs, outputs=outputs)
-    batch = results[0].shape[0] // count if count else 0
     split = [result.reshape((count, batch, *result.shape[1:])) for result in results]
     return split, [0] * len(split)
 
