@@ -61,9 +61,9 @@ def scan(
 ) -> dict[str, Any]:
     """Run a cell over a sequence on the compiled engine, differentiably.
 
-    Works eagerly and under jit, grad, vmap, lax.scan, jax.checkpoint and shard_map. Gradients flow to x,
-    kernel, recurrent_kernel, bias, h0 and c0, from every output; mask and dropout factors are
-    constants.
+    Works eagerly and under jit, grad, vmap, lax.scan, jax.checkpoint and shard_map. Gradients flow
+    to x, kernel, recurrent_kernel, bias, h0 and c0, from every output; mask and dropout factors
+    are constants.
 
     Args:
         config: the cell and its options.
