@@ -13,6 +13,7 @@ the others would cost seconds and memory, or fail.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import json
@@ -26,6 +27,15 @@ HOSTS = ("jax",)
 """Frameworks that Recurra has a host file for."""
 
 _KERAS_BACKENDS = ("jax", "torch", "tensorflow")
+_OTHER_BACKENDS = ("numpy", "openvino")  # of Keras's, for inference only
+
+# What Keras writes as its configuration file if there is none: nobody's choice.
+_WRITTEN_BY_KERAS = {
+    "floatx": "float32",
+    "epsilon": 1e-07,
+    "backend": "tensorflow",
+    "image_data_format": "channels_last",
+}
 
 
 def get(name: str) -> ModuleType | None:
@@ -46,12 +56,20 @@ def prepare_keras() -> None:
 
     Keras reads its choice once, while it is imported, and takes TensorFlow if there is none. So
     KERAS_BACKEND is set here, JAX first, unless the user has chosen: by KERAS_BACKEND, or in
-    Keras's configuration file. That file counts only if what it names is installed: Keras itself
-    writes it on its first import, with "tensorflow", whether or not there is a TensorFlow.
+    Keras's configuration file. That file counts only if what it names is installed and if it is
+    not as Keras itself writes it on its first import: with "tensorflow", whatever Keras runs on.
 
     Does nothing once Keras is imported.
+
+    Raises:
+        ImportError: if KERAS_BACKEND names a framework that is not installed.
+        ValueError: if KERAS_BACKEND names no framework of Keras's.
     """
-    if "keras" in sys.modules or os.environ.get("KERAS_BACKEND"):
+    if "keras" in sys.modules:
+        return
+    asked = os.environ.get("KERAS_BACKEND")
+    if asked:
+        _check_asked(asked)
         return
     configured = _configured_backend()
     if configured is not None and (configured not in _KERAS_BACKENDS or _is_installed(configured)):
@@ -69,8 +87,24 @@ def prepare_keras() -> None:
             return
 
 
+def _check_asked(name: str) -> None:
+    valid = (*_KERAS_BACKENDS, *_OTHER_BACKENDS)
+    if name not in valid:
+        close = difflib.get_close_matches(name, valid, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        raise ValueError(
+            f"KERAS_BACKEND={name} is no framework that Keras runs on.{hint} Expected one of "
+            f"{', '.join(valid)}, or KERAS_BACKEND unset for one that is installed."
+        )
+    if not _is_installed(name):
+        extra = f"recurra[{name}]" if name in _KERAS_BACKENDS else name
+        raise ImportError(
+            f'KERAS_BACKEND={name}, but {name} is not installed: unset it or pip install "{extra}".'
+        )
+
+
 def _configured_backend() -> str | None:
-    """What Keras's configuration file names; None if there is no (readable) file."""
+    """What Keras's configuration file names; None if nobody has written what can be read there."""
     home = os.environ.get("KERAS_HOME")
     if home is None:
         base = Path.home()
@@ -78,6 +112,8 @@ def _configured_backend() -> str | None:
     try:
         content = json.loads((Path(home).expanduser() / "keras.json").read_text())
     except (OSError, ValueError):
+        return None
+    if content == _WRITTEN_BY_KERAS:
         return None
     backend = content.get("backend") if isinstance(content, dict) else None
     return backend if isinstance(backend, str) else None
