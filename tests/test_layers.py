@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -300,12 +301,9 @@ def test_structure_eager_symbolic_and_predicted(
     assert_close(predicted, eager, 1e-6)
     keras.tree.assert_same_structure(symbolic, eager)
     shapes = [tuple(v.shape) for v in keras.tree.flatten(symbolic)]
-    computed = (
-        keras.tree.flatten_shape_structure(layer.compute_output_shape((None, T, F)))
-        if (hasattr(keras.tree, "flatten_shape_structure"))
-        else None
-    )
-    assert computed is None or shapes == computed
+    expected = keras.tree.map_structure(lambda v: (None, *v.shape[1:]), eager)
+    computed = layer.compute_output_shape((None, T, F))
+    assert tuple(computed) == tuple(expected)
     assert shapes == [(None, *v.shape[1:]) for v in keras.tree.flatten(eager)]
 
 
@@ -366,6 +364,36 @@ def test_activity_regularizer_leaves_the_trace_out(sequences: bool) -> None:
     stock(inputs())
     np.testing.assert_allclose(np.sum(ours.losses), np.sum(stock.losses), rtol=1e-5)
     assert ours.activity_regularizer is not None
+
+
+def test_activity_regularizer_in_concurrent_calls() -> None:
+    """Calls do not change the layer, so one thread's call cannot disturb another's."""
+    x, regularizer = inputs(), keras.regularizers.L2()
+    inside, leave = threading.Event(), threading.Event()
+    seen: list[Any] = []
+
+    class Waits(layers.GRU):
+        def call(self, sequences: Any, **kwargs: Any) -> Any:
+            if threading.current_thread() is not threading.main_thread():
+                seen.append(self.activity_regularizer)
+                inside.set()
+                assert leave.wait(30)
+            return super().call(sequences, **kwargs)
+
+    layer = Waits(U, return_trace=True, activity_regularizer=regularizer)
+    layer.build(x.shape)
+    other = threading.Thread(target=lambda: layer(x))
+    other.start()
+    assert inside.wait(30)
+    try:
+        assert layer.activity_regularizer is regularizer
+        layer(x)
+        assert len(layer.losses) == 2  # of the output and of the state
+    finally:
+        leave.set()
+        other.join()
+    assert seen == [None]
+    assert layer.activity_regularizer is regularizer
 
 
 def test_masks_go_on_to_the_next_layer() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import logging
 import os
 import subprocess
@@ -100,6 +101,45 @@ def test_a_single_tensor_that_would_unpack_by_rows(caplog: pytest.LogCaptureFixt
     assert "works only because the batch has 2" in caplog.text
 
 
+def test_callees_from_containers() -> None:
+    layer = layers.GRU(4)
+    by_name, in_order = {"l": layer, "other": len}, [len, layer]
+    message = "2 names on the left, but this GRU returns 1 output"
+    with raises(message):
+        _a, _b = by_name["l"](X)
+    with raises(message):
+        _a, _b = in_order[1](X)
+    # Not worked out, so Python's own words.
+    with raises("to unpack"):
+        _a, _b = in_order[len(by_name) - 1](X)
+
+
+def test_a_subclass_that_returns_a_list() -> None:
+    class Twice(layers.GRU):
+        def call(
+            self, sequences: Any, initial_state: Any = None, mask: Any = None, training: Any = False
+        ) -> Any:
+            return [super().call(sequences, initial_state, mask, training)] * 2
+
+    layer = Twice(4)
+    a, b = layer(X)
+    assert a.shape == b.shape == (3, 4)
+
+
+def test_code_is_not_kept_alive() -> None:
+    def known() -> set[str]:
+        codes = [reference() for reference, _ in unpack._calls.values()]
+        return {code.co_name for code in codes if code is not None}
+
+    scope: dict[str, Any] = {"layer": layers.GRU(4), "x": X}
+    exec("def made_here():\n    return layer(x)\nmade_here()", scope)
+    assert "made_here" in known()
+    scope.clear()
+    gc.collect()
+    assert "made_here" not in known()
+    assert all(reference() is not None for reference, _ in unpack._calls.values())
+
+
 def unpack_in_two(layer: Any, x: Any) -> Any:
     a, b = layer(x)
     return a + b
@@ -183,6 +223,38 @@ def test_lists() -> None:
         layers.LSTM(4)([[[1.0], [2.0]], [[1.0]]])
     with raises("received 3 input tensors", "initial_state=[state_h, state_c]"):
         layers.LSTM(4)([X, X[:, 0], X[:, 0]])
+    with raises("mask of layer 'short'", "rows differ in length"):
+        layers.LSTM(4, name="short")(X, mask=[[True], [True, False], [True]])
+    with raises("mask of layer 'short'", "(3, 2); expected (batch, time_steps) = (3, 5)"):
+        layers.LSTM(4, name="short")(X, mask=[[True, False]] * 3)
+
+
+def test_lists_of_numbers_are_arrays() -> None:
+    lstm, gru = layers.LSTM(4), layers.GRU(4)
+    h, c = np.random.default_rng(1).standard_normal((2, 3, 4)).astype("float32")
+    mask = np.array([[True, True, False, True, False]] * 3)
+    expected = lstm(X, initial_state=[h, c], mask=mask)
+    for states in ([h.tolist(), c.tolist()], (h, c.tolist()), (h.tolist(), c)):
+        got = lstm(X, initial_state=states, mask=mask.tolist())
+        np.testing.assert_array_equal(got, expected)
+    np.testing.assert_array_equal(lstm((X,), [h.tolist(), c.tolist()], mask.tolist()), expected)
+    for state in (h.tolist(), [h.tolist()]):
+        np.testing.assert_array_equal(gru(X, initial_state=state), gru(X, initial_state=h))
+
+
+@pytest.mark.parametrize(
+    ("states", "words"),
+    [
+        ([None, None], ("'state_h'", "is None", "initial_state=None")),
+        ([np.zeros((3, 4)), None], ("'state_c'", "is None", "Give every state")),
+        ("zeros", ("of type str", "[state_h, state_c]")),
+        ({"h": 1}, ("of type dict", "[state_h, state_c]")),
+        ([np.zeros((3, 4)), "zeros"], ("'state_c'", "of type str", "(3, 4)")),
+    ],
+)
+def test_states_that_are_no_arrays(states: Any, words: tuple[str, ...]) -> None:
+    with raises("initial_state", "layer 'l'", *words):
+        layers.LSTM(4, name="l")(X, initial_state=states)
 
 
 # --- States and masks ---
@@ -191,7 +263,7 @@ def test_lists() -> None:
 @pytest.mark.parametrize(
     ("name", "shapes", "words"),
     [
-        ("LSTM", [(3, 4)], ("has 1 array; a LSTM needs 2 arrays: [state_h, state_c]", "(3, 4)")),
+        ("LSTM", [(3, 4)], ("has 1 array; an LSTM needs 2 arrays: [state_h, state_c]", "(3, 4)")),
         ("LSTM", [(3, 4)] * 3, ("has 3 arrays", "result[1:]")),
         ("GRU", [(3, 4)] * 2, ("has 2 arrays; a GRU needs one array: [state_h]", "result[1:]")),
         ("LSTM", [(3, 4), (3, 8)], ("'state_c'", "(3, 8); expected (3, 4)", "number of units")),
@@ -259,11 +331,38 @@ def test_unknown_activation(argument: str, value: Any, words: tuple[str, ...]) -
 def test_engine_name() -> None:
     with raises("engine='kears'", "Did you mean 'keras'?", "'auto'", "'cpu'"):
         layers.GRU(4, engine="kears")
+    with pytest.raises(ValueError, match="engine='gpu' is not an engine. Expected"):
+        layers.GRU(4, engine="gpu")
 
 
-def test_wrong_keyword_is_still_a_keras_error() -> None:
-    with raises("return_sequence", error=(ValueError, TypeError)):
+def test_wrong_keywords() -> None:
+    with raises("'return_sequence'", "LSTM", "Did you mean 'return_sequences'?"):
         layers.LSTM(4, return_sequence=True)
+    with raises("Did you mean 'return_trace'?"):
+        layers.GRU(4, return_traces=True)
+    with raises("no_such_thing", error=(ValueError, TypeError)):
+        layers.LSTM(4, no_such_thing=True)
+    assert layers.LSTM(4, input_shape=(5, 2), dtype="float32", trainable=False).units == 4
+
+
+def test_bidirectional_of_a_trace_without_states() -> None:
+    with raises("return_trace=True", "return_state=True"):
+        layers.Bidirectional(layers.LSTM(4, return_trace=True))
+    both = layers.Bidirectional(layers.LSTM(4, return_trace=True, return_state=True))
+    assert [type(v) for v in both(X)][3::3] == [dict, dict]
+
+
+def test_stock_bidirectional_is_told_about(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "recurra"):
+        wrapped = layers.Bidirectional(layers.LSTM(4))
+        wrapped.get_config()
+        layers.LSTM(4).get_config()
+        keras.layers.Bidirectional(keras.layers.LSTM(4))
+        assert not caplog.records
+        keras.layers.Bidirectional(layers.LSTM(4, name="mine"))
+    assert len(caplog.records) == 1
+    assert "'mine'" in caplog.text
+    assert "recurra.layers.Bidirectional" in caplog.text
 
 
 # --- Before Keras is imported ---
@@ -306,6 +405,37 @@ def test_a_choice_is_never_overridden(tmp_path: Any) -> None:
     assert run(prepare, tmp_path, KERAS_HOME=str(tmp_path)).stdout.split() == ["None"]
     (tmp_path / "keras.json").write_text("not json")
     assert run(prepare, tmp_path, KERAS_HOME=str(tmp_path)).stdout.split() == ["jax"]
+
+
+def test_the_file_that_keras_writes_is_no_choice(tmp_path: Any) -> None:
+    """With TensorFlow installed too, the second run is on the framework of the first."""
+    fake = tmp_path / "installed" / "tensorflow"
+    fake.mkdir(parents=True)
+    (fake / "__init__.py").write_text("raise ImportError('TensorFlow was chosen')")
+    path = os.pathsep.join(filter(None, (str(fake.parent), os.environ.get("PYTHONPATH"))))
+    for _ in range(2):
+        result = run(PROBE, tmp_path, PYTHONPATH=path)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.split() == ["jax"]
+    file = tmp_path / ".keras" / "keras.json"
+    assert "tensorflow" in file.read_text()
+    # With anything changed by hand, it is the user's.
+    file.write_text(file.read_text().replace("float32", "float64"))
+    assert "TensorFlow was chosen" in run(PROBE, tmp_path, PYTHONPATH=path).stderr
+
+
+def test_keras_backend_is_checked(tmp_path: Any) -> None:
+    hidden = (
+        "import importlib.util as u; find = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'tensorflow' else find(name, *a)\n"
+    )
+    message = run(hidden + PROBE, tmp_path, KERAS_BACKEND="tensorflow").stderr
+    assert "KERAS_BACKEND=tensorflow, but tensorflow is not installed: unset it" in message
+    assert 'pip install "recurra[tensorflow]"' in message
+    message = run(PROBE, tmp_path, KERAS_BACKEND="jaxx").stderr
+    assert "KERAS_BACKEND=jaxx" in message
+    assert "Did you mean jax?" in message
+    assert "jax, torch, tensorflow, numpy, openvino" in message
 
 
 def test_without_keras_the_extra_is_named(tmp_path: Any) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import subprocess
 import sys
 import zipfile
@@ -98,6 +100,36 @@ def test_legacy_h5_through_custom_objects(tmp_path: Path) -> None:
     assert type(loaded.get_layer("first")) is layers.LSTM
 
 
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda v: pickle.loads(pickle.dumps(v))]
+)
+def test_copies_are_what_they_are_copies_of(copied: Any) -> None:
+    def kinds(model: Any) -> list[type]:
+        return [type(layer) for layer in recurrent_layers(model)]
+
+    layer = layers.LSTM(4, return_trace=True, engine="keras")
+    layer(X)
+    again = copied(layer)
+    assert type(again) is layers.LSTM
+    assert again.get_config() == layer.get_config()
+    np.testing.assert_array_equal(again(X).output, layer(X).output)
+    wrapped = copied(keras.layers.TimeDistributed(layers.GRU(4)))
+    assert type(wrapped.layer) is layers.GRU
+    assert type(copied(layers.Bidirectional(layers.GRU(4)).forward_layer)) is layers.GRU
+
+    sequential = keras.Sequential([keras.Input((7, 5)), layers.GRU(3)])
+    for model in (model_of(layers, compiled=False), sequential):
+        again = copied(model)
+        assert kinds(again) == kinds(model)
+        np.testing.assert_array_equal(again.predict(X, verbose=0), model.predict(X, verbose=0))
+    stock = model_of(keras.layers, compiled=False)
+    assert kinds(copied(stock)) == kinds(stock)
+    assert type(copied(keras.layers.LSTM(4))) is keras.layers.LSTM
+    with layers.recurra_classes():
+        again = keras.Sequential.from_config(sequential.get_config())
+    assert kinds(again) == [layers.GRU]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_configurations_are_the_same(name: str) -> None:
     ours, stock = (
@@ -145,9 +177,9 @@ def test_models_with_a_trace_are_saved_and_loaded(state: bool, tmp_path: Path) -
 
 def test_clones_and_json_keep_recurra_inside_wrappers() -> None:
     model = model_of(layers, compiled=False)
-    for copy in (models.clone_model(model), models.model_from_json(model.to_json())):
-        assert all(is_recurra(layer) for layer in recurrent_layers(copy))
-        assert type(copy.get_layer("both").forward_layer) is layers.GRU
+    for made in (models.clone_model(model), models.model_from_json(model.to_json())):
+        assert all(is_recurra(layer) for layer in recurrent_layers(made))
+        assert type(made.get_layer("both").forward_layer) is layers.GRU
 
 
 def test_custom_objects_of_the_caller_come_first(tmp_path: Path) -> None:

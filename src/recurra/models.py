@@ -3,6 +3,10 @@
     from recurra.models import Model, Sequential, load_model        # instead of keras.models
 
 `load_model`, `clone_model` and `model_from_json` are Recurra's; every other name is Keras's own.
+Models copied by `copy` or `pickle` keep Recurra's layers. `Model.from_config` goes by class names:
+
+    with recurra.layers.recurra_classes():
+        model = Sequential.from_config(config)
 """
 
 from __future__ import annotations
@@ -19,10 +23,10 @@ __all__ += [name for name in dir(keras.models) if name[0] != "_" and name not in
 
 
 def clone_model(model: Any, *args: Any, **kwargs: Any) -> Any:
-    """`keras.models.clone_model`, with Recurra's layers in place of Keras's recurrent layers.
+    """`keras.models.clone_model`, keeping Recurra's layers inside of wrappers as well.
 
-    A layer is copied as the class that it is; this is about layers inside of wrappers, which Keras
-    makes anew by class name.
+    Outside of wrappers a layer is copied as the class that it is, stock layers as stock layers.
+    Inside of wrappers, which Keras makes anew by class name, recurrent layers become Recurra's.
 
     Args:
         model: the model to copy; the copy gets new weights.

@@ -35,7 +35,7 @@ class Choice:
 def check_engine(engine: str) -> None:
     """Raise ValueError unless `engine` is one of `ENGINES`."""
     if engine not in ENGINES:
-        close = difflib.get_close_matches(str(engine), ENGINES, n=1)
+        close = difflib.get_close_matches(str(engine), ENGINES, n=1, cutoff=0.7)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(
             f"engine={engine!r} is not an engine.{hint} Expected 'auto' (the compiled engine where "

@@ -26,7 +26,8 @@ class Bidirectional(keras.layers.Bidirectional):
         As keras.layers.Bidirectional: for a layer returning (B, T, U), (B, T, 2·U).
 
     Raises:
-        ValueError: as keras.layers.Bidirectional does.
+        ValueError: as keras.layers.Bidirectional does, and for a layer with return_trace=True but
+            not return_state=True.
 
     Example:
         >>> import numpy as np
@@ -44,6 +45,15 @@ class Bidirectional(keras.layers.Bidirectional):
         **kwargs: Any,
     ) -> None:
         ours = isinstance(layer, FusedRNN)
+        recurrent: list[Any] = [v for v in (layer, backward_layer) if isinstance(v, FusedRNN)]
+        for inner in recurrent:
+            if inner.return_trace and not inner.return_state:
+                raise ValueError(
+                    f"Bidirectional got layer {inner.name!r} with return_trace=True and "
+                    "return_state=False. It hands on what comes after a layer's output as states: "
+                    "add return_state=True to get, for either direction, the states and the trace, "
+                    "or leave return_trace out."
+                )
         with recurra_classes() if ours else contextlib.nullcontext():
             super().__init__(
                 layer,

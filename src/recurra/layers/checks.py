@@ -32,16 +32,51 @@ def nested_numbers(value: Any) -> bool:
     return isinstance(value, (bool, int, float, np.generic))
 
 
-def array_from_numbers(value: Any, layer: str) -> np.ndarray:
+def array_from_numbers(value: Any, layer: str, argument: str = "sequences") -> np.ndarray:
     """A Python list of numbers as an array; ValueError if rows differ in length."""
     try:
         return np.asarray(value)
     except ValueError:
+        if argument != "sequences":
+            raise ValueError(
+                f"{argument} of layer {layer!r} is a list whose rows differ in length; expected "
+                "rows of equal lengths."
+            ) from None
         raise ValueError(
             f"The input of layer {layer!r} is a list whose rows differ in length; expected "
             "(batch, time_steps, features) with equal lengths. Pad the sequences "
             "(keras.utils.pad_sequences) and pass mask=, True where a step is real."
         ) from None
+
+
+def arrays_from_lists(argument: str, value: Any, layer: str) -> Any:
+    """A call argument with arrays in place of Python lists of numbers; others as they are.
+
+    Args:
+        argument: "sequences", "initial_state" or "mask".
+        value: what was passed. For initial_state, one nested list may hold all states.
+        layer: the layer's name.
+
+    Raises:
+        ValueError: if rows of a list differ in length.
+
+    Example:
+        >>> arrays_from_lists("mask", [[True, False]], "lstm")
+        array([[ True, False]])
+    """
+    if nested_numbers(value):
+        array = array_from_numbers(value, layer, argument)
+        return list(array) if argument == "initial_state" and array.ndim == 3 else array
+    if not isinstance(value, (list, tuple)):
+        return value
+    if argument == "initial_state":
+        return [
+            array_from_numbers(state, layer, argument) if nested_numbers(state) else state
+            for state in value
+        ]
+    if argument == "sequences" and len(value) == 1 and hasattr(value[0], "shape"):
+        return value[0]
+    return value
 
 
 def check_inputs(sequences: Any, features: int | None, spec: CellSpec, layer: str) -> None:
@@ -66,8 +101,9 @@ def check_inputs(sequences: Any, features: int | None, spec: CellSpec, layer: st
     if len(shape) != 3:
         raise ValueError(
             f"Input 0 of layer {layer!r} is incompatible with the layer: expected ndim=3, found "
-            f"ndim={len(shape)}. Full shape received: {shape}. A {spec.layer} reads sequences of "
-            f"shape (batch, time_steps, features). {_reshape_hint(shape)}"
+            f"ndim={len(shape)}. Full shape received: {shape}. {_article(spec).title()} "
+            f"{spec.layer} reads sequences of shape (batch, time_steps, features). "
+            f"{_reshape_hint(shape)}"
         )
     if features is not None and shape[2] is not None and shape[2] != features:
         raise ValueError(
@@ -75,6 +111,14 @@ def check_inputs(sequences: Any, features: int | None, spec: CellSpec, layer: st
             f"{shape}, so {shape[2]} features. Pass (batch, time_steps, {features}), or make a new "
             "layer for the new number of features."
         )
+
+
+def _article(spec: CellSpec) -> str:
+    return "an" if spec.layer == "LSTM" else "a"
+
+
+def _shown(value: Any) -> str:
+    return "None" if value is None else f"of type {type(value).__name__}"
 
 
 def _reshape_hint(shape: tuple[Any, ...]) -> str:
@@ -103,12 +147,14 @@ def check_initial_state(
     """Raise ValueError unless `initial_state` is one (batch, units) array per state."""
     if initial_state is None:
         return
-    states: Sequence[Any]
-    if isinstance(initial_state, (list, tuple)) and not nested_numbers(initial_state):
-        states = list(initial_state)
-    else:
-        states = [initial_state]
     expected = ", ".join(spec.state_outputs)
+    sequence = isinstance(initial_state, (list, tuple))
+    if not sequence and getattr(initial_state, "shape", None) is None:
+        raise ValueError(
+            f"initial_state of layer {layer!r} is {_shown(initial_state)}; expected "
+            f"[{expected}], a list of arrays of shape (batch, {units})."
+        )
+    states: Sequence[Any] = list(initial_state) if sequence else [initial_state]
     shape = getattr(sequences, "shape", None)
     batch = shape[0] if shape else None
     size = f"({'batch' if batch is None else batch}, {units})"
@@ -116,7 +162,8 @@ def check_initial_state(
         each = "one array" if len(spec.states) == 1 else f"{len(spec.states)} arrays"
         raise ValueError(
             f"initial_state of layer {layer!r} has {len(states)} "
-            f"{'array' if len(states) == 1 else 'arrays'}; a {spec.layer} needs {each}: "
+            f"{'array' if len(states) == 1 else 'arrays'}; {_article(spec)} {spec.layer} needs "
+            f"{each}: "
             f"[{expected}], each of shape {size}."
             + (
                 " A layer with return_state=True returns (output, "
@@ -128,7 +175,15 @@ def check_initial_state(
     for name, state in zip(spec.state_outputs, states, strict=True):
         got = getattr(state, "shape", None)
         if got is None:
-            continue
+            raise ValueError(
+                f"initial_state[{name!r}] of layer {layer!r} is {_shown(state)}; expected an array "
+                f"of shape {size}. "
+                + (
+                    "Give every state, or initial_state=None to start all from zeros."
+                    if state is None
+                    else f"States are given as arrays, in the order initial_state=[{expected}]."
+                )
+            )
         got = tuple(got)
         fits = len(got) == 2 and got[1] in (units, None)
         fits = fits and (batch is None or got[0] is None or got[0] == batch)

@@ -7,26 +7,36 @@ sequence instead of a scan over the cell, named-tuple results, the trace, and er
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 import logging
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
 from types import FrameType
 from typing import Any, ClassVar
 
 import keras
 from keras import ops, tree
 from keras.src.backend import AutocastScope
+from keras.src.models.functional import Functional
 
 from recurra import hosts
 from recurra.cells import ACTIVATIONS, CellSpec
 from recurra.engine import Choice, Config, check_engine, choose
 from recurra.layers import checks, outputs, plain, unpack
 from recurra.layers.activations import check_activation, engine_name
+from recurra.layers.saving import copies_as_recurra, reading_as_recurra, unpickle
 
 _log = logging.getLogger("recurra")
 _config = functools.lru_cache(maxsize=None)(Config)
+
+# Layers whose `call` adds the losses of its activities, in this thread's present calls. Nothing is
+# changed on the layer, because other threads may be calling it.
+_regularizing_themselves: ContextVar[tuple[Any, ...]] = ContextVar(
+    "regularizing_themselves", default=()
+)
 
 
 def constructor(stock: Any) -> Callable[..., None]:
@@ -42,6 +52,7 @@ def constructor(stock: Any) -> Callable[..., None]:
         self: Any, *args: Any, return_trace: bool = False, engine: str = "auto", **kwargs: Any
     ) -> None:
         check_engine(engine)
+        _check_keywords(stock, kwargs)
         given = signature.bind_partial(self, *args, **kwargs).arguments
         if "units" in given:
             # As a Python int, which Keras insists on: sizes often come from NumPy.
@@ -54,7 +65,7 @@ def constructor(stock: Any) -> Callable[..., None]:
         stock.__init__(self, *args, **kwargs)
         self.return_trace = bool(return_trace)
         self.engine = engine
-        self._fallback_told = False
+        self._fallback_told = self._wrapper_told = False
         if engine == "cpu":
             self._choose_engine()
 
@@ -62,6 +73,21 @@ def constructor(stock: Any) -> Callable[..., None]:
         parameters=[*stock_parameters, *own, keywords]
     )
     return __init__
+
+
+def _check_keywords(stock: Any, given: dict[str, Any]) -> None:
+    """Raise ValueError for a keyword that no constructor takes, naming the one that was meant."""
+    known = {"return_trace", "engine"}
+    for cls in stock.__mro__:
+        if cls is not object and "__init__" in vars(cls):
+            known |= set(inspect.signature(cls.__init__).parameters)
+    for name in given:
+        close = difflib.get_close_matches(name, known, n=1)
+        if name not in known and close:
+            raise ValueError(
+                f"Unrecognized keyword argument {name!r} passed to {stock.__name__}. Did you mean "
+                f"{close[0]!r}?"
+            )
 
 
 class FusedRNN:
@@ -78,12 +104,16 @@ class FusedRNN:
 
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
         names = ("sequences", "initial_state", "mask")
+        positional = [
+            checks.arrays_from_lists(name, value, self.name)
+            for name, value in zip(names, args, strict=False)
+        ]
+        args = (*positional, *args[len(positional) :])
+        for name in names:
+            if name in kwargs:
+                kwargs[name] = checks.arrays_from_lists(name, kwargs[name], self.name)
         call = dict(zip(names, args, strict=False)) | kwargs
         sequences = call.get("sequences")
-        if checks.nested_numbers(sequences):
-            sequences = checks.array_from_numbers(sequences, self.name)
-            args = (sequences, *args[1:]) if args else args
-            kwargs = kwargs if args else {**kwargs, "sequences": sequences}
         if sequences is not None:
             features = self.cell.kernel.shape[0] if self.built else None
             checks.check_inputs(sequences, features, self.cell_spec, self.name)
@@ -93,7 +123,7 @@ class FusedRNN:
             if not tree.is_nested(call.get("mask")):
                 checks.check_mask(call.get("mask"), sequences, self.name)
         result = self._call_without_trace_losses(args, kwargs)
-        if not isinstance(result, tuple):
+        if hasattr(result, "shape"):
             self._check_unpacking(sys._getframe(1), result)
         return result
 
@@ -101,12 +131,21 @@ class FusedRNN:
         """Keras regularizes every output of a layer; the trace is none, so `call` does it here."""
         if not self.return_trace or self.activity_regularizer is None:
             return self.stock.__call__(self, *args, **kwargs)
-        regularizer = self.activity_regularizer
-        self.activity_regularizer, self._regularize_activity = None, regularizer
+        token = _regularizing_themselves.set((*_regularizing_themselves.get(), self))
         try:
             return self.stock.__call__(self, *args, **kwargs)
         finally:
-            self.activity_regularizer, self._regularize_activity = regularizer, None
+            _regularizing_themselves.reset(token)
+
+    @property
+    def activity_regularizer(self: Any) -> Any:
+        """Keras's attribute; None for Keras's own code during a call with a trace."""
+        hidden = any(layer is self for layer in _regularizing_themselves.get())
+        return None if hidden else self._activity_regularizer
+
+    @activity_regularizer.setter
+    def activity_regularizer(self: Any, regularizer: Any) -> None:
+        self._activity_regularizer = regularizer
 
     def call(
         self: Any,
@@ -360,7 +399,7 @@ class FusedRNN:
         return [output_mask, *states, {name: None for name in self.cell_spec.trace_names}]
 
     def _add_activity_losses(self: Any, results: tuple[Any, ...]) -> None:
-        regularizer = getattr(self, "_regularize_activity", None)
+        regularizer = self._activity_regularizer
         if regularizer is None:
             return
         for result in results:
@@ -386,17 +425,56 @@ class FusedRNN:
             message,
         )
 
+    def __reduce__(self: Any) -> Any:
+        _, arguments = self.stock.__reduce__(self)
+        return unpickle, arguments
+
+    def _tell_stock_wrapper(self: Any, frame: FrameType | None) -> None:
+        """Warn if Keras's Bidirectional is about to make stock layers of this one."""
+        for _ in range(4):  # Keras's serialization is between the wrapper and here
+            if frame is None:
+                return
+            if frame.f_code is keras.layers.Bidirectional.__init__.__code__:
+                wrapper = frame.f_locals.get("self")
+                told = self._wrapper_told
+                if type(wrapper) is keras.layers.Bidirectional and not reading_as_recurra():
+                    self._wrapper_told = True
+                    if not told:
+                        _log.warning(
+                            "keras.layers.Bidirectional makes stock layers of Recurra's layer %r. "
+                            "Use recurra.layers.Bidirectional to keep it on Recurra's engine.",
+                            self.name,
+                        )
+                return
+            frame = frame.f_back
+
     def get_config(self: Any) -> dict[str, Any]:
         """Keras's configuration; Recurra's arguments only where they differ from the defaults.
 
         So stock Keras loads the layer unless it needs what only Recurra has.
         """
+        self._tell_stock_wrapper(sys._getframe(1))
         config = self.stock.get_config(self)
         if self.return_trace:
             config["return_trace"] = True
         if self.engine != "auto":
             config["engine"] = self.engine
         return config
+
+
+def holds_recurra(layer: Any) -> bool:
+    """Whether a layer or model is one of Recurra's recurrent layers or holds any."""
+    return any(isinstance(inner, FusedRNN) for inner in layer._flatten_layers())
+
+
+for _class in (
+    keras.Model,
+    keras.Sequential,
+    Functional,
+    keras.layers.Bidirectional,
+    keras.layers.TimeDistributed,
+):
+    copies_as_recurra(_class, holds_recurra)
 
 
 def _stacked(masks: Any) -> Any:

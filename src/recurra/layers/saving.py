@@ -2,19 +2,22 @@
 
 A Recurra layer is written under the name of the stock class ("keras.layers", "LSTM"), so stock
 Keras loads the file without Recurra. Reading goes by that name too, hence to the stock class;
-inside `recurra_classes()` it goes to Recurra's.
+inside `recurra_classes()` it goes to Recurra's. Copies and pickles, which Keras makes of the same
+files, stay what they are copies of.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copyreg
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
 from keras.src import api_export
 from keras.src.backend.common import global_state
+from keras.src.saving.keras_saveable import KerasSaveable
 
 _names: dict[str, type] = {}
 _reading = threading.RLock()
@@ -76,6 +79,36 @@ def recurra_classes(first: Mapping[str, Any] | None = None) -> Iterator[None]:
                 yield
         finally:
             api_export.REGISTERED_NAMES_TO_OBJS.update(before)
+
+
+def reading_as_recurra() -> bool:
+    """Whether names of stock classes are read as Recurra's just now."""
+    return all(api_export.REGISTERED_NAMES_TO_OBJS[name] is cls for name, cls in _names.items())
+
+
+def unpickle(pickled: Any) -> Any:
+    """The layer or model in what Keras's `__reduce__` wrote, with Recurra's recurrent layers.
+
+    Args:
+        pickled: a binary file object.
+    """
+    with recurra_classes():
+        return KerasSaveable._unpickle_model(pickled)
+
+
+def copies_as_recurra(cls: type, holds: Callable[[Any], bool]) -> None:
+    """Have copy and pickle restore Keras's `cls` by `unpickle` where it holds Recurra's layers.
+
+    Args:
+        cls: a class of Keras's; its subclasses are not meant.
+        holds: tells whether an instance holds layers of Recurra's.
+    """
+
+    def reduce(value: Any) -> Any:
+        function, arguments = value.__reduce__()
+        return (unpickle if holds(value) else function), arguments
+
+    copyreg.pickle(cls, reduce)
 
 
 def load_model(
