@@ -1,6 +1,5 @@
 #include "call.h"
 
-#include <functional>
 #include <sstream>
 #include <stdexcept>
 
@@ -100,7 +99,7 @@ class Call {
  public:
   Call(Problem& p, const char* list, const std::vector<Array>& inputs) : p_(p), in_(list, inputs) {}
 
-  const void* read_weights_and_x(const void*& x, const void*& kernel, const void*& recurrent) {
+  void read_weights_and_x(const void*& x, const void*& kernel, const void*& recurrent) {
     const Array& ax = *in_.next("x", true);
     const Array& ak = *in_.next("kernel", true);
     const Array& ar = *in_.next("recurrent_kernel", true);
@@ -121,7 +120,6 @@ class Call {
     x = in_.check(ax, "x", element_, {p_.batch, p_.time_steps, p_.features});
     kernel = in_.check(ak, "kernel", element_, {p_.features, gate_units_});
     recurrent = in_.check(ar, "recurrent_kernel", element_, {p_.units, gate_units_});
-    return nullptr;
   }
   Shape bias_shape() const {
     if (p_.two_biases()) return {2, gate_units_};

@@ -19,7 +19,7 @@ RECURRA_INLINE Index blocks_of(Index units) {
 }
 
 // One panel per unit block: the block's columns `part` of a (rows, gates*units) matrix.
-template <class T, class C>
+template <class T>
 Panels<T> gate_panels(Index units, Index rows, Columns part) {
   Panels<T> p;
   p.count = blocks_of<T>(units);

@@ -89,7 +89,6 @@ class BackwardScan {
   bool kept(Index b, Index s) const {
     return !a_.mask || a_.mask[b * p_.time_steps + input_time(s)];
   }
-  static Columns whole() { return {0, C::columns}; }
 
   void lay_out_shared(Arena& arena) {
     const Index pairs = p_.batch * chunk_, state = p_.batch * padded_;
@@ -105,14 +104,14 @@ class BackwardScan {
           a_.dropout_h ? pairs * p_.units * (per_gate_h() ? C::recurrent[phase].count : 1) : 0);
       transposed_[phase] = plain_panels<T>(p_.units, blocks_ * C::recurrent[phase].count * L);
       transposed_[phase].data = arena.take<T>(transposed_[phase].size());
-      drecurrent_[phase] = gate_panels<T, C>(p_.units, p_.units, C::recurrent[phase]);
+      drecurrent_[phase] = gate_panels<T>(p_.units, p_.units, C::recurrent[phase]);
       drecurrent_[phase].data = arena.take<T>(a_.drecurrent_kernel ? drecurrent_[phase].size() : 0);
     }
     reset_h_ = arena.take<T>(two_phases ? pairs * padded_ : 0);
     product_ = arena.take<T>(two_phases ? state : 0);
     kernel_transposed_ = plain_panels<T>(p_.features, blocks_ * C::input.count * L);
     kernel_transposed_.data = arena.take<T>(a_.dx ? kernel_transposed_.size() : 0);
-    dkernel_ = gate_panels<T, C>(p_.units, p_.features, C::input);
+    dkernel_ = gate_panels<T>(p_.units, p_.features, C::input);
     dkernel_.data = arena.take<T>(a_.dkernel ? dkernel_.size() : 0);
     dbias_ = arena.take<T>(row_columns_);
     dh_ = arena.take<T>(state);

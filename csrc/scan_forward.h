@@ -91,10 +91,10 @@ class ForwardScan {
   }
 
   void lay_out_shared(Arena& arena) {
-    kernel_ = gate_panels<T, C>(p_.units, p_.features, C::input);
+    kernel_ = gate_panels<T>(p_.units, p_.features, C::input);
     kernel_.data = arena.take<T>(kernel_.size());
     for (int phase = 0; phase < C::phases; ++phase) {
-      recurrent_[phase] = gate_panels<T, C>(p_.units, p_.units, C::recurrent[phase]);
+      recurrent_[phase] = gate_panels<T>(p_.units, p_.units, C::recurrent[phase]);
       recurrent_[phase].data = arena.take<T>(recurrent_[phase].size());
     }
     bias_ = arena.take<T>(row_columns_);
