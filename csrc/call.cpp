@@ -1,7 +1,12 @@
 #include "call.h"
 
+#include <atomic>
+#include <exception>
 #include <sstream>
 #include <stdexcept>
+
+#include "plan.h"
+#include "team.h"
 
 namespace recurra {
 namespace {
@@ -51,16 +56,13 @@ const char* show(Element e) {
 
 [[noreturn]] void fail(const std::string& message) { throw std::invalid_argument(message); }
 
-// Takes the arrays one after the other, in canonical order, and checks each.
+// Takes a problem's arrays one after the other, in canonical order, and checks each.
 class Reader {
  public:
-  Reader(const char* list, const std::vector<Array>& arrays) : list_(list), arrays_(arrays) {}
+  Reader(const char* list, const Array* arrays) : list_(list), at_(arrays) {}
 
   const Array* next(const Name& name, bool required) {
-    if (at_ >= arrays_.size())
-      fail(std::string(list_) + ": " + std::string(name) + " is missing: got " +
-           std::to_string(arrays_.size()) + " arrays");
-    const Array& a = arrays_[at_++];
+    const Array& a = *at_++;
     if (!a.present) {
       if (required) fail(std::string(list_) + ": " + std::string(name) + " is required");
       return nullptr;
@@ -72,6 +74,7 @@ class Reader {
     return a ? check(*a, name, element, shape) : nullptr;
   }
   void* check(const Array& a, const Name& name, Element element, const Shape& shape) const {
+    if (!a.described) return a.data;
     if (a.element != element)
       fail(std::string(list_) + ": " + std::string(name) + " must be " + show(element) + ", got " +
            show(a.element));
@@ -82,27 +85,29 @@ class Reader {
     static char nothing[64];
     return a.data ? a.data : nothing;
   }
-  void end() const {
-    if (at_ != arrays_.size())
-      fail(std::string(list_) + ": expected " + std::to_string(at_) + " arrays, got " +
-           std::to_string(arrays_.size()));
-  }
 
  private:
   const char* list_;
-  const std::vector<Array>& arrays_;
-  std::size_t at_ = 0;
+  const Array* at_;
 };
 
 // Everything that both directions share.
 class Call {
  public:
-  Call(Problem& p, const char* list, const std::vector<Array>& inputs) : p_(p), in_(list, inputs) {}
+  Call(Problem& p, const char* list, const Array* inputs) : p_(p), in_(list, inputs) {}
 
   void read_weights_and_x(const void*& x, const void*& kernel, const void*& recurrent) {
     const Array& ax = *in_.next("x", true);
     const Array& ak = *in_.next("kernel", true);
     const Array& ar = *in_.next("recurrent_kernel", true);
+    if (ax.described) read_sizes(ax, ar);
+    element_ = p_.dtype == Dtype::float32 ? Element::float32 : Element::float64;
+    gate_units_ = p_.gates() * p_.units;
+    x = in_.check(ax, "x", element_, {p_.batch, p_.time_steps, p_.features});
+    kernel = in_.check(ak, "kernel", element_, {p_.features, gate_units_});
+    recurrent = in_.check(ar, "recurrent_kernel", element_, {p_.units, gate_units_});
+  }
+  void read_sizes(const Array& ax, const Array& ar) {
     if (ax.shape.size() != 3)
       fail("x must have shape (batch, time_steps, features), got " + show(ax.shape));
     if (ax.element != Element::float32 && ax.element != Element::float64)
@@ -110,16 +115,11 @@ class Call {
     if (ar.shape.size() != 2)
       fail("recurrent_kernel must have shape (units, gates*units), got " + show(ar.shape));
     p_.dtype = ax.element == Element::float32 ? Dtype::float32 : Dtype::float64;
-    element_ = ax.element;
     p_.batch = ax.shape[0];
     p_.time_steps = ax.shape[1];
     p_.features = ax.shape[2];
     p_.units = ar.shape[0];
     if (p_.units < 1) fail("units must be at least 1, got 0");
-    gate_units_ = p_.gates() * p_.units;
-    x = in_.check(ax, "x", element_, {p_.batch, p_.time_steps, p_.features});
-    kernel = in_.check(ak, "kernel", element_, {p_.features, gate_units_});
-    recurrent = in_.check(ar, "recurrent_kernel", element_, {p_.units, gate_units_});
   }
   Shape bias_shape() const {
     if (p_.two_biases()) return {2, gate_units_};
@@ -141,7 +141,13 @@ class Call {
   }
   const void* read_dropout(const char* name, Index size, int& masks) {
     const Array* a = in_.next(name, false);
-    masks = 0;
+    if (a && !a->described) {
+      if (masks == 0) fail(std::string(name) + " is given, but the problem says 0 masks");
+      return a->data;
+    }
+    if (!a && masks > 0)
+      fail(std::string(name) + " is missing, but the problem says " + std::to_string(masks) +
+           " masks");
     if (!a) return nullptr;
     const Index n = a->shape.size() == 0 ? 0 : a->shape[0];
     if (n != 1 && n != p_.gates())
@@ -163,10 +169,94 @@ class Call {
   Index gate_units_ = 0;
 };
 
-int team_size(const Problem& p, bool backward, Executor& executor) {
+struct Forward {
+  Problem problem;
+  ForwardArgs arrays;
+
+  Forward(const Problem& p, const Array* inputs, const Array* outputs);
+  void run(Team& team) const { active_kernels().forward(problem, arrays, team); }
+};
+
+struct Backward {
+  Problem problem;
+  BackwardArgs arrays;
+
+  Backward(const Problem& p, const Array* inputs, const Array* outputs);
+  void run(Team& team) const { active_kernels().backward(problem, arrays, team); }
+};
+
+template <class Job>
+void run_side_by_side(const std::vector<Job>& jobs, const Plan& plan, Executor& executor) {
+  std::exception_ptr error;  // of the first that failed
+  std::atomic_flag failed = ATOMIC_FLAG_INIT;
+  Team team(executor, plan.side_by_side);
+  team.run(Index(jobs.size()), [&](Index item, int) {
+    const Index i = plan.order[item];
+    try {
+      Team own(executor, plan.threads[i]);
+      jobs[i].run(own);
+    } catch (...) {
+      if (!failed.test_and_set()) error = std::current_exception();
+    }
+  });
+  if (error) std::rethrow_exception(error);
+}
+
+template <class Job>
+void run_jobs(const std::vector<Job>& jobs, bool backward, Executor& executor) {
   int available = executor.threads();
   if (num_threads_is_set() && num_threads() < available) available = num_threads();
-  return useful_threads(p, backward, available);
+  const double worth = executor.worth_a_thread();
+  if (jobs.size() == 1) {
+    Team team(executor, useful_threads(jobs[0].problem, backward, available, worth));
+    jobs[0].run(team);
+    return;
+  }
+  std::vector<Problem> problems;
+  for (const Job& job : jobs) problems.push_back(job.problem);
+  const Plan plan = make_plan(problems, backward, available, !executor.forks(), worth);
+  if (plan.side_by_side > 1) {
+    run_side_by_side(jobs, plan, executor);
+    return;
+  }
+  for (std::size_t i = 0; i < jobs.size(); ++i) {
+    Team team(executor, plan.threads[i]);
+    jobs[i].run(team);
+  }
+}
+
+template <class Job>
+void read_and_run(bool backward, const std::vector<Problem>& problems, const Array* inputs,
+                  const Array* outputs, Executor& executor) {
+  std::vector<Job> jobs;
+  jobs.reserve(problems.size());
+  for (std::size_t i = 0; i < problems.size(); ++i) {
+    const Problem& p = problems[i];
+    try {
+      jobs.emplace_back(p, inputs, outputs);
+    } catch (const std::invalid_argument& e) {
+      if (problems.size() == 1) throw;
+      fail("problem " + std::to_string(i) + " of " + std::to_string(problems.size()) + ": " +
+           e.what());
+    }
+    inputs += input_count(p, backward);
+    outputs += output_count(p, backward);
+    if (!backward && jobs.back().problem.batch == 0) jobs.pop_back();  // nothing to write
+  }
+  if (!jobs.empty()) run_jobs(jobs, backward, executor);
+}
+
+std::size_t slot_count(const Problem& p) {
+  Slots<void*> none;
+  std::size_t count = 0;
+  visit_slots(p, none, [&](const Name&, void*) { ++count; });
+  return count;
+}
+
+void check_range(const char* name, std::int64_t v, std::int64_t least, std::int64_t most) {
+  if (v < least || v > most)
+    fail(std::string(name) + " must be in " + std::to_string(least) + ".." + std::to_string(most) +
+         ", got " + std::to_string(v));
 }
 
 }  // namespace
@@ -178,38 +268,57 @@ std::vector<std::string> slot_names(const Problem& p) {
   return names;
 }
 
-std::size_t slot_count(const Problem& p) {
-  Slots<void*> none;
-  std::size_t count = 0;
-  visit_slots(p, none, [&](const Name&, void*) { ++count; });
-  return count;
+std::size_t input_count(const Problem& p, bool backward) {
+  return backward ? 13 + 2 * slot_count(p) : 9;
+}
+std::size_t output_count(const Problem& p, bool backward) {
+  return backward ? 6 : 4 + slot_count(p);
 }
 
-Problem make_problem(std::int64_t cell, bool reset_after, std::int64_t activation,
-                     std::int64_t recurrent_activation, bool go_backwards,
-                     bool zero_output_for_mask) {
-  const auto check = [](const char* name, std::int64_t v, std::size_t count) {
-    if (v < 0 || v >= std::int64_t(count))
-      fail(std::string(name) + " must be in 0.." + std::to_string(count - 1) + ", got " +
-           std::to_string(v));
-  };
-  check("cell", cell, std::size(kCells));
-  check("activation", activation, std::size(kActivationNames));
-  check("recurrent_activation", recurrent_activation, std::size(kActivationNames));
+Problem problem_of_options(const std::int64_t* options) {
+  check_range("cell", options[0], 0, std::size(kCells) - 1);
+  check_range("activation", options[2], 0, std::size(kActivationNames) - 1);
+  check_range("recurrent_activation", options[3], 0, std::size(kActivationNames) - 1);
   Problem p;
-  p.cell = Cell(cell);
-  p.reset_after = reset_after;
-  p.activation = Activation(activation);
-  p.recurrent_activation = Activation(recurrent_activation);
-  p.go_backwards = go_backwards;
-  p.zero_output_for_mask = zero_output_for_mask;
+  p.cell = Cell(options[0]);
+  p.reset_after = options[1] != 0;
+  p.activation = Activation(options[2]);
+  p.recurrent_activation = Activation(options[3]);
+  p.go_backwards = options[4] != 0;
+  p.zero_output_for_mask = options[5] != 0;
   return p;
 }
 
-void call_forward(Problem p, const std::vector<Array>& inputs, const std::vector<Array>& outputs,
-                  Executor& executor) {
+Problem problem_of_numbers(const std::int64_t* numbers, Dtype dtype) {
+  constexpr std::int64_t most = std::int64_t(1) << 40;
+  Problem p = problem_of_options(numbers);
+  const std::int64_t* sizes = numbers + kProblemOptions;
+  check_range("batch", sizes[0], 0, most);
+  check_range("time_steps", sizes[1], 0, most);
+  check_range("features", sizes[2], 0, most);
+  check_range("units", sizes[3], 1, most);
+  const char* const masks[] = {"the number of dropout_x masks", "the number of dropout_h masks"};
+  for (int i = 0; i < 2; ++i)
+    if (sizes[4 + i] != 0 && sizes[4 + i] != 1 && sizes[4 + i] != p.gates())
+      fail(std::string(masks[i]) + " must be 0, 1 or " + std::to_string(p.gates()) + ", got " +
+           std::to_string(sizes[4 + i]));
+  p.dtype = dtype;
+  p.batch = Index(sizes[0]);
+  p.time_steps = Index(sizes[1]);
+  p.features = Index(sizes[2]);
+  p.units = Index(sizes[3]);
+  p.dropout_x_masks = int(sizes[4]);
+  p.dropout_h_masks = int(sizes[5]);
+  return p;
+}
+
+namespace {
+
+Forward::Forward(const Problem& description, const Array* inputs, const Array* outputs)
+    : problem(description) {
+  Problem& p = problem;
+  ForwardArgs& a = arrays;
   Call c(p, "forward inputs", inputs);
-  ForwardArgs a;
   c.read_weights_and_x(a.x, a.kernel, a.recurrent_kernel);
   a.bias = c.in_.take("bias", false, c.element_, c.bias_shape());
   a.h0 = c.in_.take("h0", false, c.element_, c.state());
@@ -217,7 +326,6 @@ void call_forward(Problem p, const std::vector<Array>& inputs, const std::vector
   a.mask = c.read_mask();
   a.dropout_x = c.read_dropout("dropout_x", p.features, p.dropout_x_masks);
   a.dropout_h = c.read_dropout("dropout_h", p.units, p.dropout_h_masks);
-  c.in_.end();
 
   Reader out("forward outputs", outputs);
   a.last_output = out.take("last_output", false, c.element_, c.state());
@@ -225,17 +333,13 @@ void call_forward(Problem p, const std::vector<Array>& inputs, const std::vector
   a.state_c = out.take("state_c", false, c.element_, c.state());
   a.sequence = out.take("sequence", false, c.element_, c.per_step());
   c.read_slots(out, "", a.slots);
-  out.end();
-
-  if (p.batch == 0) return;
-  Team team(executor, team_size(p, false, executor));
-  active_kernels().forward(p, a, team);
 }
 
-void call_backward(Problem p, const std::vector<Array>& inputs, const std::vector<Array>& outputs,
-                   Executor& executor) {
+Backward::Backward(const Problem& description, const Array* inputs, const Array* outputs)
+    : problem(description) {
+  Problem& p = problem;
+  BackwardArgs& a = arrays;
   Call c(p, "backward inputs", inputs);
-  BackwardArgs a;
   c.read_weights_and_x(a.x, a.kernel, a.recurrent_kernel);
   a.h0 = c.in_.take("h0", false, c.element_, c.state());
   a.c0 = c.read_c0();
@@ -257,7 +361,6 @@ void call_backward(Problem p, const std::vector<Array>& inputs, const std::vecto
   a.d_state_c = c.in_.take("d_state_c", false, c.element_, c.state());
   a.d_sequence = c.in_.take("d_sequence", false, c.element_, c.per_step());
   c.read_slots(c.in_, "d_", a.d_slots);
-  c.in_.end();
   if (a.d_slots.recurrent_candidate) fail("d_recurrent_candidate: it is not an output");
   for (const void* d : a.d_slots.pre)
     if (d) fail("d_pre_*: pre-activations are not outputs");
@@ -269,10 +372,57 @@ void call_backward(Problem p, const std::vector<Array>& inputs, const std::vecto
   a.dbias = out.take("dbias", false, c.element_, c.bias_shape());
   a.dh0 = out.take("dh0", false, c.element_, c.state());
   a.dc0 = out.take("dc0", false, c.element_, c.state());
-  out.end();
+}
 
-  Team team(executor, team_size(p, true, executor));
-  active_kernels().backward(p, a, team);
+}  // namespace
+
+void call(bool backward, std::vector<Problem> problems, const std::vector<Array>& inputs,
+          const std::vector<Array>& outputs, Executor& executor) {
+  std::size_t in = 0, out = 0;
+  for (const Problem& p : problems) {
+    in += input_count(p, backward);
+    out += output_count(p, backward);
+  }
+  const auto check_count = [&](const char* list, std::size_t got, std::size_t expected) {
+    if (got != expected)
+      fail(std::string(backward ? "backward " : "forward ") + list + ": expected " +
+           std::to_string(expected) + " arrays, got " + std::to_string(got));
+  };
+  check_count("inputs", inputs.size(), in);
+  check_count("outputs", outputs.size(), out);
+  (backward ? read_and_run<Backward> : read_and_run<Forward>)(backward, problems, inputs.data(),
+                                                              outputs.data(), executor);
+}
+
+std::size_t address_count(bool backward, std::size_t n, const std::int64_t* numbers) {
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < n; ++i) {
+    const Problem p = problem_of_options(numbers + i * kProblemNumbers);
+    count += input_count(p, backward) + output_count(p, backward);
+  }
+  return count;
+}
+
+void call_addresses(bool backward, Dtype dtype, std::size_t n, const std::int64_t* numbers,
+                    void* const* addresses, Executor& executor) {
+  std::vector<Problem> problems;
+  std::vector<Array> inputs, outputs;
+  problems.reserve(n);
+  const auto take = [&addresses](std::vector<Array>& list, std::size_t count) {
+    for (std::size_t k = 0; k < count; ++k) {
+      Array a;
+      a.data = *addresses++;
+      a.present = a.data != nullptr;
+      a.described = false;
+      list.push_back(a);
+    }
+  };
+  for (std::size_t i = 0; i < n; ++i) {
+    problems.push_back(problem_of_numbers(numbers + i * kProblemNumbers, dtype));
+    take(inputs, input_count(problems.back(), backward));
+    take(outputs, output_count(problems.back(), backward));
+  }
+  call(backward, std::move(problems), inputs, outputs, executor);
 }
 
 }  // namespace recurra

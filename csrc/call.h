@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "engine.h"
-#include "team.h"
+#include "executor.h"
 
 namespace recurra {
 
@@ -51,23 +51,38 @@ struct Array {
   void* data = nullptr;
   Element element = Element::other;
   Shape shape;
-  bool present = false;  // an empty array may have null data
+  bool present = false;   // an empty array may have null data
+  bool described = true;  // false: only an address; it is taken to be what the problem asks for
 };
+
+// A problem as hosts write it down.
+constexpr int kProblemOptions = 6;   // cell, reset_after, activation, recurrent_activation,
+                                     // go_backwards, zero_output_for_mask
+constexpr int kProblemNumbers = 12;  // and batch, time_steps, features, units, dropout_x masks,
+                                     // dropout_h masks
+// Both throw std::invalid_argument for numbers out of range.
+Problem problem_of_options(const std::int64_t* options);
+Problem problem_of_numbers(const std::int64_t* numbers, Dtype dtype);
 
 // The names of the per-step arrays, in canonical order: the trace, then what only the backward
 // pass needs.
 std::vector<std::string> slot_names(const Problem& p);
-std::size_t slot_count(const Problem& p);
 
-// Both throw std::invalid_argument naming the array, what was got and what was expected.
-void call_forward(Problem p, const std::vector<Array>& inputs, const std::vector<Array>& outputs,
-                  Executor& executor);
-void call_backward(Problem p, const std::vector<Array>& inputs, const std::vector<Array>& outputs,
-                   Executor& executor);
+// How many arrays, absent ones included, a problem has in each list.
+std::size_t input_count(const Problem& p, bool backward);
+std::size_t output_count(const Problem& p, bool backward);
 
-// Checks the enumerations' ranges.
-Problem make_problem(std::int64_t cell, bool reset_after, std::int64_t activation,
-                     std::int64_t recurrent_activation, bool go_backwards,
-                     bool zero_output_for_mask);
+// Runs independent problems.  The lists hold the first problem's arrays, then the second's, and so
+// on.  Where arrays are described, the problems' sizes and dtype come from them.  Throws
+// std::invalid_argument naming the array, what was got and what was expected.
+void call(bool backward, std::vector<Problem> problems, const std::vector<Array>& inputs,
+          const std::vector<Array>& outputs, Executor& executor);
+
+// The same from addresses (null = absent) of arrays that fit: each problem's inputs, then its
+// outputs.  `numbers` holds kProblemNumbers for each of the n problems.
+void call_addresses(bool backward, Dtype dtype, std::size_t n, const std::int64_t* numbers,
+                    void* const* addresses, Executor& executor);
+// How many addresses such a call takes.
+std::size_t address_count(bool backward, std::size_t n, const std::int64_t* numbers);
 
 }  // namespace recurra

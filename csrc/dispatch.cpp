@@ -61,13 +61,4 @@ bool select_isa(const char* name) {
   return false;
 }
 
-int useful_threads(const Problem& p, bool backward, int available) {
-  const double weights = double(p.features + p.units) * p.gates() * p.units;
-  const double flops = 2.0 * double(p.batch) * double(p.time_steps) * weights;
-  constexpr double worth_a_thread = 8e6;  // some 50 to 100 us of work for each
-  const double share = (backward ? 2 * flops : flops) / worth_a_thread;
-  const int n = share < double(available) ? int(share) : available;
-  return n < 1 ? 1 : n;
-}
-
 }  // namespace recurra

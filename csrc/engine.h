@@ -151,8 +151,4 @@ int runnable_isas(const Kernels** out);  // out has room for 3
 const Kernels& active_kernels();
 bool select_isa(const char* name);  // false: unknown or not runnable here
 
-// How many threads a call deserves: one below the size at which a second one pays for its
-// wake-up.
-int useful_threads(const Problem& p, bool backward, int available);
-
 }  // namespace recurra

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "call.h"
+#include "c_api.h"
 #include "xla_ffi.h"
 
 namespace nb = nanobind;
@@ -48,21 +49,49 @@ std::vector<Array> arrays_of(nb::list list, const char* what, std::vector<NdArra
 
 using Input = nb::ndarray<nb::ro, nb::c_contig, nb::device::cpu>;
 using Output = nb::ndarray<nb::c_contig, nb::device::cpu>;
-using Direction = void (*)(Problem, const std::vector<Array>&, const std::vector<Array>&,
-                           Executor&);
 
-template <Direction direction>
-void call(std::int64_t cell, bool reset_after, std::int64_t activation,
-          std::int64_t recurrent_activation, bool go_backwards, bool zero_output_for_mask,
-          nb::list inputs, nb::list outputs) {
-  const Problem p = make_problem(cell, reset_after, activation, recurrent_activation, go_backwards,
-                                 zero_output_for_mask);
+template <bool backward>
+void call_arrays(const std::vector<std::vector<std::int64_t>>& options, nb::list inputs,
+                 nb::list outputs) {
+  std::vector<Problem> problems;
+  for (const std::vector<std::int64_t>& numbers : options) {
+    if (numbers.size() != kProblemOptions)
+      throw std::invalid_argument("a problem must have " + std::to_string(kProblemOptions) +
+                                  " numbers, got " + std::to_string(numbers.size()));
+    problems.push_back(problem_of_options(numbers.data()));
+  }
   std::vector<Input> keep_in;
   std::vector<Output> keep_out;
   const std::vector<Array> in = arrays_of(inputs, "inputs", keep_in);
   const std::vector<Array> out = arrays_of(outputs, "outputs", keep_out);
   const nb::gil_scoped_release release;
-  direction(p, in, out, own_executor());
+  call(backward, std::move(problems), in, out, own_executor());
+}
+
+void run(bool backward, bool float64, const std::vector<std::int64_t>& problems,
+         const std::vector<std::uint64_t>& addresses, bool openmp, int threads) {
+  const std::size_t n = problems.size() / kProblemNumbers;
+  if (problems.size() % kProblemNumbers != 0)
+    throw std::invalid_argument("problems must have " + std::to_string(kProblemNumbers) +
+                                " numbers each, got " + std::to_string(problems.size()) +
+                                " in all");
+  const std::size_t expected = address_count(backward, n, problems.data());
+  if (addresses.size() != expected)
+    throw std::invalid_argument("addresses: expected " + std::to_string(expected) + ", got " +
+                                std::to_string(addresses.size()));
+  std::vector<void*> pointers;
+  pointers.reserve(addresses.size());
+  for (const std::uint64_t a : addresses)
+    pointers.push_back(reinterpret_cast<void*>(std::uintptr_t(a)));
+  const Dtype dtype = float64 ? Dtype::float64 : Dtype::float32;
+  const nb::gil_scoped_release release;
+  if (openmp) {
+    OpenMpExecutor executor(threads);
+    call_addresses(backward, dtype, n, problems.data(), pointers.data(), executor);
+  } else {
+    Limited executor(own_executor(), threads);
+    call_addresses(backward, dtype, n, problems.data(), pointers.data(), executor);
+  }
 }
 
 }  // namespace
@@ -70,21 +99,37 @@ void call(std::int64_t cell, bool reset_after, std::int64_t activation,
 
 NB_MODULE(_engine, m) {
   using namespace recurra;
+  prepare_for_forks();
   m.doc() = "Recurra's compiled kernels. Use recurra.engine.cpu.";
 
-  const auto add_call = [&m](const char* name, auto* function, const char* doc) {
-    m.def(name, function, nb::arg("cell"), nb::arg("reset_after"), nb::arg("activation"),
-          nb::arg("recurrent_activation"), nb::arg("go_backwards"), nb::arg("zero_output_for_mask"),
-          nb::arg("inputs"), nb::arg("outputs"), doc);
-  };
-  add_call("forward", &call<call_forward>,
-           "Runs the forward scan on arrays in canonical order, writing `outputs` in place.");
-  add_call("backward", &call<call_backward>,
-           "Runs the backward scan on arrays in canonical order, writing `outputs` in place.");
+  m.def("forward", &call_arrays<false>, nb::arg("problems"), nb::arg("inputs"), nb::arg("outputs"),
+        "Runs forward scans. Each problem is (cell, reset_after, activation, recurrent_activation, "
+        "go_backwards, zero_output_for_mask); the lists hold the arrays of the first problem in "
+        "canonical order (None = absent), then those of the second, and so on. Writes `outputs` in "
+        "place.");
+  m.def("backward", &call_arrays<true>, nb::arg("problems"), nb::arg("inputs"), nb::arg("outputs"),
+        "Runs backward scans; arguments as for `forward`.");
+  m.def("run", &run, nb::arg("backward"), nb::arg("float64"), nb::arg("problems"),
+        nb::arg("addresses"), nb::arg("openmp") = false, nb::arg("threads") = 0,
+        "Runs scans on addresses. `problems` holds 12 numbers for each problem (those of `forward` "
+        "and batch, time_steps, features, units, dropout_x masks, dropout_h masks), `addresses` "
+        "each problem's inputs and outputs in canonical order, 0 = absent (an array without "
+        "elements: any other number). Arrays must be C-contiguous and of the sizes given; nothing "
+        "checks that. With `openmp` the threads are those of the runtime that set_openmp named. "
+        "`threads` limits how many are used, 0 = the pool's number.");
+  m.def(
+      "set_openmp",
+      [](std::uint64_t address) {
+        set_openmp(reinterpret_cast<GompParallel>(std::uintptr_t(address)));
+      },
+      nb::arg("address"), "Names the OpenMP runtime: the address of its GOMP_parallel, 0 = none.");
+  m.def(
+      "c_api", [] { return std::uint64_t(reinterpret_cast<std::uintptr_t>(c_api())); },
+      "Address of the engine's C interface, see include/recurra_api.h.");
   m.def("slot_names", [](std::int64_t cell, bool reset_after, std::int64_t activation,
                          std::int64_t recurrent_activation) {
-    return slot_names(
-        make_problem(cell, reset_after, activation, recurrent_activation, false, false));
+    const std::int64_t options[] = {cell, reset_after, activation, recurrent_activation, 0, 0};
+    return slot_names(problem_of_options(options));
   });
   m.def("cell_names", [] {
     nb::list l;

@@ -4,6 +4,7 @@
 #include "cell.h"
 #include "gemm.h"
 #include "team.h"
+#include "workspace.h"
 
 namespace recurra {
 namespace RECURRA_ISA {

@@ -1,20 +1,9 @@
 #include "team.h"
 
-#include <condition_variable>
-#include <cstdlib>
-#include <deque>
-#include <mutex>
-#include <new>
 #include <thread>
-#include <vector>
 
-#if defined(__linux__)
-#include <sched.h>
-#include <sys/mman.h>
-#endif
-#if defined(__unix__) || defined(__APPLE__)
-#include <pthread.h>
-#endif
+#include "executor.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -61,82 +50,7 @@ class Waiter {
   int rounds_ = 0;
 };
 
-int allowed_cpus() {
-#if defined(__linux__)
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-#endif
-  const unsigned n = std::thread::hardware_concurrency();
-  return n ? int(n) : 1;
-}
-
-std::atomic<int> requested_threads{0};
-
-struct Task {
-  void (*run)(void*);
-  void* context;
-};
-
-class Pool : public Executor {
- public:
-  int threads() const override { return num_threads(); }
-
-  void schedule(void (*task)(void*), void* context) override {
-    std::unique_lock<std::mutex> lock(mutex_);
-    tasks_.push_back({task, context});
-    const int wanted = num_threads() - 1;
-    if (int(tasks_.size()) > idle_ && started_ < wanted) {
-      ++started_;
-      std::thread([this] { serve(); }).detach();
-    }
-    lock.unlock();
-    wake_.notify_one();
-  }
-
- private:
-  void serve() {
-    std::unique_lock<std::mutex> lock(mutex_);
-    for (;;) {
-      ++idle_;
-      wake_.wait(lock, [this] { return !tasks_.empty(); });
-      --idle_;
-      const Task task = tasks_.front();
-      tasks_.pop_front();
-      lock.unlock();
-      task.run(task.context);
-      lock.lock();
-    }
-  }
-
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  std::deque<Task> tasks_;
-  int started_ = 0, idle_ = 0;
-};
-
-// Never destroyed: its threads may still be waiting when the process ends.  A forked child has
-// none of its parent's threads and gets a pool of its own.
-std::atomic<Pool*> pool{nullptr};
-
 }  // namespace
-
-Executor& own_executor() {
-  static std::once_flag once;
-  std::call_once(once, [] {
-    pool.store(new Pool);
-#if defined(__unix__) || defined(__APPLE__)
-    pthread_atfork(nullptr, nullptr, [] { pool.store(new Pool); });
-#endif
-  });
-  return *pool.load();
-}
-
-void set_num_threads(int n) { requested_threads.store(n < 0 ? 0 : n); }
-bool num_threads_is_set() { return requested_threads.load() > 0; }
-int num_threads() {
-  const int n = requested_threads.load();
-  return n > 0 ? n : allowed_cpus();
-}
 
 // Items are claimed by advancing `ticket`, which carries the run's number in its upper half: a
 // helper that read the fields of an earlier run fails to claim, because the number has moved on
@@ -187,6 +101,29 @@ struct Team::Shared {
   }
 };
 
+// One parallel region.
+struct Team::Region {
+  const Work work;
+  void* const context;
+  const Index items;
+  const int size;
+  std::atomic<int> workers{0};
+  std::atomic<Index> next{0};
+
+  static void enter(void* handle) {
+    Region& r = *static_cast<Region*>(handle);
+    const int worker = r.workers.fetch_add(1, std::memory_order_relaxed);
+    if (worker >= r.size) return;  // the team is smaller than the region
+    const std::uint32_t mode = enter_ieee_mode();
+    for (;;) {
+      const Index item = r.next.fetch_add(1, std::memory_order_relaxed);
+      if (item >= r.items) break;
+      r.work(r.context, item, worker);
+    }
+    leave_ieee_mode(mode);
+  }
+};
+
 Team::Team(Executor& executor, int threads)
     : size_(threads < 1 ? 1 : threads), executor_(executor), saved_float_mode_(enter_ieee_mode()) {}
 
@@ -198,6 +135,11 @@ Team::~Team() {
 void Team::run_erased(Index items, Work work, void* context) {
   if (size_ == 1 || (items <= 1 && !invited_)) {
     for (Index i = 0; i < items; ++i) work(context, i, 0);
+    return;
+  }
+  if (executor_.forks()) {
+    Region region{work, context, items, size_};
+    executor_.fork(&Region::enter, &region);
     return;
   }
   if (!shared_) shared_ = std::make_shared<Shared>();
@@ -217,79 +159,6 @@ void Team::run_erased(Index items, Work work, void* context) {
   s.work_off(0);
   Waiter waiter;
   while (s.finished.load(std::memory_order_acquire) < items) waiter.wait();
-}
-
-namespace {
-
-struct Block {
-  char* data;
-  std::size_t capacity;
-};
-constexpr std::size_t kStoreLimit = std::size_t(256) << 20;
-constexpr std::size_t kHuge = std::size_t(2) << 20;
-
-struct Store {
-  std::mutex mutex;
-  std::vector<Block> blocks;
-  std::size_t bytes = 0;
-};
-Store& store() {
-  static Store* s = new Store;  // outlives threads that end after main
-  return *s;
-}
-
-}  // namespace
-
-void advise_huge_pages(void* data, std::size_t bytes) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-  const std::uintptr_t begin = (reinterpret_cast<std::uintptr_t>(data) + kHuge - 1) / kHuge * kHuge;
-  const std::uintptr_t end = (reinterpret_cast<std::uintptr_t>(data) + bytes) / kHuge * kHuge;
-  if (end > begin) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
-#else
-  (void)data;
-  (void)bytes;
-#endif
-}
-
-Workspace::Workspace(std::size_t bytes) : data_(nullptr), capacity_(0) {
-  bytes = (bytes + 63) / 64 * 64;
-  if (bytes == 0) bytes = 64;
-  {
-    Store& s = store();
-    const std::lock_guard<std::mutex> lock(s.mutex);
-    std::size_t best = s.blocks.size();
-    for (std::size_t i = 0; i < s.blocks.size(); ++i)
-      if (s.blocks[i].capacity >= bytes && s.blocks[i].capacity <= 4 * bytes + (1 << 16) &&
-          (best == s.blocks.size() || s.blocks[i].capacity < s.blocks[best].capacity))
-        best = i;
-    if (best < s.blocks.size()) {
-      data_ = s.blocks[best].data;
-      capacity_ = s.blocks[best].capacity;
-      s.bytes -= capacity_;
-      s.blocks[best] = s.blocks.back();
-      s.blocks.pop_back();
-      return;
-    }
-  }
-  const std::size_t alignment = bytes >= kHuge ? kHuge : 64;
-  bytes = (bytes + alignment - 1) / alignment * alignment;
-  data_ = static_cast<char*>(std::aligned_alloc(alignment, bytes));
-  if (!data_) throw std::bad_alloc();
-  capacity_ = bytes;
-  advise_huge_pages(data_, bytes);
-}
-
-Workspace::~Workspace() {
-  Store& s = store();
-  {
-    const std::lock_guard<std::mutex> lock(s.mutex);
-    if (s.bytes + capacity_ <= kStoreLimit && s.blocks.size() < 32) {
-      s.blocks.push_back({data_, capacity_});
-      s.bytes += capacity_;
-      return;
-    }
-  }
-  std::free(data_);
 }
 
 }  // namespace recurra

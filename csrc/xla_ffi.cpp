@@ -1,8 +1,10 @@
-// Calls from XLA: present arrays only, in canonical order (call.h), told apart by the bit masks
-// in_present and out_present.  Work is shared out over XLA's own threads.
+// Calls from XLA: the attribute `problems` holds kProblemOptions numbers for each; of the arrays
+// only those present are passed, in canonical order (call.h), told apart by the bit masks
+// in_present and out_present, one for each problem.  Work is shared out over XLA's own threads.
 #include "xla_ffi.h"
 
 #include <exception>
+#include <stdexcept>
 
 #include "call.h"
 #include "xla/ffi/api/ffi.h"
@@ -41,49 +43,50 @@ Array array_of(ffi::AnyBuffer buffer) {
   return a;
 }
 
-int highest_bit(std::int64_t bits) {
-  int n = 0;
-  while (bits >> n) ++n;
-  return n;
-}
+using Numbers = ffi::Span<const std::int64_t>;
 
-// Puts the present arrays where the canonical order has them; `total` places in all.
-template <class Get>
-std::vector<Array> spread(std::int64_t present, std::size_t total, Get get) {
-  std::vector<Array> arrays(total);
+// Puts the present arrays where the canonical order has them, problem after problem.
+template <class Count, class Get>
+std::vector<Array> spread(const std::vector<Problem>& problems, Numbers present, std::size_t given,
+                          Count count, Get get) {
+  std::vector<Array> arrays;
   std::size_t from = 0;
-  for (std::size_t i = 0; i < total; ++i)
-    if (present >> i & 1) arrays[i] = get(from++);
+  bool fits = true;
+  for (std::size_t i = 0; i < problems.size(); ++i) {
+    const std::size_t total = count(problems[i]);
+    fits = fits && std::uint64_t(present[i]) >> total == 0;  // total < 64
+    for (std::size_t k = 0; k < total; ++k) {
+      arrays.emplace_back();
+      if (!(present[i] >> k & 1)) continue;
+      if (from < given) arrays.back() = get(from);
+      ++from;
+    }
+  }
+  if (!fits || from != given)
+    throw std::invalid_argument("in_present or out_present doesn't match the arrays");
   return arrays;
 }
 
 template <bool backward>
-ffi::Error run(ffi::ThreadPool pool, std::int64_t cell, std::int64_t reset_after,
-               std::int64_t activation, std::int64_t recurrent_activation,
-               std::int64_t go_backwards, std::int64_t zero_output_for_mask,
-               std::int64_t in_present, std::int64_t out_present, ffi::RemainingArgs inputs,
-               ffi::RemainingRets outputs) {
+ffi::Error run(ffi::ThreadPool pool, Numbers options, Numbers in_present, Numbers out_present,
+               ffi::RemainingArgs inputs, ffi::RemainingRets outputs) {
   try {
-    const Problem p = make_problem(cell, reset_after != 0, activation, recurrent_activation,
-                                   go_backwards != 0, zero_output_for_mask != 0);
-    const std::size_t slots = slot_count(p);
-    const std::size_t in_total = backward ? 13 + 2 * slots : 9;
-    const std::size_t out_total = backward ? 6 : 4 + slots;
-    if (highest_bit(in_present) > int(in_total) || highest_bit(out_present) > int(out_total))
-      return ffi::Error::InvalidArgument("in_present or out_present names arrays that don't exist");
-    const auto input = [&](std::size_t i) {
-      return array_of(inputs.get<ffi::AnyBuffer>(i).value());
-    };
-    const auto output = [&](std::size_t i) {
-      return array_of(*outputs.get<ffi::AnyBuffer>(i).value());
-    };
-    if (std::size_t(__builtin_popcountll(std::uint64_t(in_present))) != inputs.size() ||
-        std::size_t(__builtin_popcountll(std::uint64_t(out_present))) != outputs.size())
-      return ffi::Error::InvalidArgument("in_present or out_present doesn't match the arrays");
+    const std::size_t n = in_present.size();
+    if (options.size() != n * kProblemOptions || out_present.size() != n)
+      throw std::invalid_argument("problems, in_present and out_present differ in length");
+    std::vector<Problem> problems;
+    for (std::size_t i = 0; i < n; ++i)
+      problems.push_back(problem_of_options(options.begin() + i * kProblemOptions));
+    const std::vector<Array> in = spread(
+        problems, in_present, inputs.size(),
+        [](const Problem& p) { return input_count(p, backward); },
+        [&](std::size_t i) { return array_of(inputs.get<ffi::AnyBuffer>(i).value()); });
+    const std::vector<Array> out = spread(
+        problems, out_present, outputs.size(),
+        [](const Problem& p) { return output_count(p, backward); },
+        [&](std::size_t i) { return array_of(*outputs.get<ffi::AnyBuffer>(i).value()); });
     XlaExecutor executor(pool);
-    const auto direction = backward ? call_backward : call_forward;
-    direction(p, spread(in_present, in_total, input), spread(out_present, out_total, output),
-              executor);
+    call(backward, std::move(problems), in, out, executor);
     return ffi::Error::Success();
   } catch (const std::exception& e) {
     return ffi::Error::InvalidArgument(e.what());
@@ -93,14 +96,9 @@ ffi::Error run(ffi::ThreadPool pool, std::int64_t cell, std::int64_t reset_after
 auto binding() {
   return ffi::Ffi::Bind()
       .Ctx<ffi::ThreadPool>()
-      .Attr<std::int64_t>("cell")
-      .Attr<std::int64_t>("reset_after")
-      .Attr<std::int64_t>("activation")
-      .Attr<std::int64_t>("recurrent_activation")
-      .Attr<std::int64_t>("go_backwards")
-      .Attr<std::int64_t>("zero_output_for_mask")
-      .Attr<std::int64_t>("in_present")
-      .Attr<std::int64_t>("out_present")
+      .Attr<Numbers>("problems")
+      .Attr<Numbers>("in_present")
+      .Attr<Numbers>("out_present")
       .RemainingArgs()
       .RemainingRets();
 }

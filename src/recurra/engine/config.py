@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from recurra.cells import ACTIVATIONS, CELLS, CellSpec
@@ -71,6 +72,11 @@ class Config:
             "go_backwards": int(self.go_backwards),
             "zero_output_for_mask": int(self.zero_output_for_mask),
         }
+
+    @functools.cached_property
+    def numbers(self) -> tuple[int, ...]:
+        """The values of `attributes`: how one problem is written in a call of the engine."""
+        return tuple(self.attributes.values())
 
     def weight_shapes(self, features: int, units: int) -> dict[str, tuple[int, ...]]:
         """Shapes of kernel, recurrent_kernel and bias."""

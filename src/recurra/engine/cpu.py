@@ -15,7 +15,7 @@ is the output sequence, so the slot "hidden_state" is left out whenever `sequenc
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -163,24 +163,48 @@ def forward(
         >>> forward(config, x=np.ones((1, 4, 2)), **w)["last_output"]
         array([[2., 2., 2.]])
     """
+    arrays = (x, kernel, recurrent_kernel, bias, h0, c0, mask, dropout_x, dropout_h)
+    given = dict(zip(FORWARD_INPUTS, arrays, strict=True))
+    wanted = {"last_output": last_output, "sequence": sequence, "slots": slots}
+    return forward_many([(config, {**given, **wanted})])[0]
+
+
+def forward_many(calls: Sequence[tuple[Config, Mapping[str, Any]]]) -> list[dict[str, Array]]:
+    """Run several forward passes in one call of the engine, side by side where that is faster.
+
+    Args:
+        calls: for each pass its configuration and the keyword arguments of `forward`.
+
+    Returns:
+        What `forward` returns, for each.
+
+    Raises:
+        ValueError: from the engine, if a shape or dtype does not fit.
+    """
     from recurra import _engine
 
-    given = (x, kernel, recurrent_kernel, bias, h0, c0, mask, dropout_x, dropout_h)
-    inputs = [None if array is None else np.ascontiguousarray(array) for array in given]
-    names = present_outputs(
-        config,
-        mask=mask is not None,
-        last_output=last_output,
-        sequence=sequence,
-        slots=slots,
-    )
-    batch, time_steps, units = x.shape[0], x.shape[1], recurrent_kernel.shape[0]
-    outputs = {
-        name: np.empty(output_shape(name, batch, time_steps, units), x.dtype) for name in names
-    }
-    ordered = [outputs.get(name) for name in forward_outputs(config)]
-    _engine.forward(*_options(config), inputs, ordered)
-    return outputs
+    results: list[dict[str, Array]] = []
+    inputs: list[Array | None] = []
+    ordered: list[Array | None] = []
+    for config, arguments in calls:
+        given = [arguments.get(name) for name in FORWARD_INPUTS]
+        inputs += [None if array is None else np.ascontiguousarray(array) for array in given]
+        names = present_outputs(
+            config,
+            mask=arguments.get("mask") is not None,
+            last_output=arguments.get("last_output", True),
+            sequence=arguments.get("sequence", True),
+            slots=arguments.get("slots", False),
+        )
+        x, recurrent_kernel = arguments["x"], arguments["recurrent_kernel"]
+        batch, time_steps, units = x.shape[0], x.shape[1], recurrent_kernel.shape[0]
+        outputs = {
+            name: np.empty(output_shape(name, batch, time_steps, units), x.dtype) for name in names
+        }
+        ordered += [outputs.get(name) for name in forward_outputs(config)]
+        results.append(outputs)
+    _engine.forward([config.numbers for config, _ in calls], inputs, ordered)
+    return results
 
 
 def backward(
@@ -207,35 +231,71 @@ def backward(
     Raises:
         ValueError: from the engine, if a shape or dtype does not fit.
     """
+    return backward_many([(config, inputs, saved, cotangents, wanted)])[0]
+
+
+def backward_many(
+    calls: Sequence[
+        tuple[
+            Config,
+            Mapping[str, Array | None],
+            Mapping[str, Array],
+            Mapping[str, Array | None],
+            Collection[str],
+        ]
+    ],
+) -> list[dict[str, Array]]:
+    """Run several backward passes in one call of the engine, side by side where that is faster.
+
+    Args:
+        calls: for each pass the arguments of `backward`, in its order.
+
+    Returns:
+        What `backward` returns, for each.
+
+    Raises:
+        ValueError: from the engine, if a shape or dtype does not fit.
+    """
     from recurra import _engine
 
+    results: list[dict[str, Array]] = []
+    ordered: list[Array | None] = []
+    outputs: list[Array | None] = []
+    for config, inputs, saved, cotangents, wanted in calls:
+        arrays: dict[str, Array | None] = {**inputs}
+        separate = not hidden_state_is_sequence(
+            mask=inputs.get("mask") is not None, sequence="sequence" in saved
+        )
+        arrays["sequence"] = None if separate else saved["sequence"]
+        arrays |= {name: saved.get(name) for name in config.slots}
+        arrays |= {f"d_{name}": array for name, array in cotangents.items()}
+        ordered += [
+            None if (array := arrays.get(name)) is None else np.ascontiguousarray(array)
+            for name in backward_inputs(config)
+        ]
+        gradients = _empty_gradients(config, inputs, wanted)
+        outputs += [gradients.get(name) for name in DIFFERENTIABLE]
+        results.append(gradients)
+    _engine.backward([call[0].numbers for call in calls], ordered, outputs)
+    return results
+
+
+def _empty_gradients(
+    config: Config, inputs: Mapping[str, Array | None], wanted: Collection[str]
+) -> dict[str, Array]:
     x, recurrent_kernel = inputs["x"], inputs["recurrent_kernel"]
     assert x is not None
     assert recurrent_kernel is not None
-    batch, _, features = x.shape
-    units = recurrent_kernel.shape[0]
-    arrays: dict[str, Array | None] = {**inputs}
-    separate = not hidden_state_is_sequence(
-        mask=inputs.get("mask") is not None, sequence="sequence" in saved
-    )
-    arrays["sequence"] = None if separate else saved["sequence"]
-    arrays |= {name: saved.get(name) for name in config.slots}
-    arrays |= {f"d_{name}": array for name, array in cotangents.items()}
-    ordered = [
-        None if (array := arrays.get(name)) is None else np.ascontiguousarray(array)
-        for name in backward_inputs(config)
-    ]
-    shapes = gradient_shapes(config, batch, x.shape[1], features, units)
-    optional = {"c0"} - {state.symbol + "0" for state in config.spec.state_table}
+    batch, time_steps, features = x.shape
+    shapes = gradient_shapes(config, batch, time_steps, features, recurrent_kernel.shape[0])
+    without = {"c0"} - {state.symbol + "0" for state in config.spec.state_table}
     if inputs.get("bias") is None:
-        optional.add("bias")
-    gradients = {
+        without.add("bias")
+    return {
         name: np.empty(shapes[name], x.dtype)
         for name in DIFFERENTIABLE
-        if name in wanted and name not in optional
+        if name in wanted and name not in without
     }
-    _engine.backward(*_options(config), ordered, [gradients.get(name) for name in DIFFERENTIABLE])
-    return gradients
 
 
 def output_shape(name: str, batch: int, time_steps: int, units: int) -> tuple[int, ...]:
@@ -255,15 +315,3 @@ def gradient_shapes(
         "h0": (batch, units),
         "c0": (batch, units),
     }
-
-
-def _options(config: Config) -> tuple[int, bool, int, int, bool, bool]:
-    numbers = config.attributes
-    return (
-        numbers["cell"],
-        config.reset_after,
-        numbers["activation"],
-        numbers["recurrent_activation"],
-        config.go_backwards,
-        config.zero_output_for_mask,
-    )

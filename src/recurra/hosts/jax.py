@@ -103,6 +103,11 @@ def platform() -> str:
     return device if isinstance(device, str) else device.platform
 
 
+def unavailable(x: Any) -> str | None:
+    """Why a call on x cannot use the engine, and what to change; None if it can."""
+    return None
+
+
 def equivalent_activations() -> dict[Callable[..., Any], str]:
     """JAX's functions that compute the engine's activations, by function.
 
@@ -474,14 +479,13 @@ def _call_engine(
     def bits(names: tuple[str, ...], numbering: Sequence[str]) -> np.int64:
         return np.int64(sum(1 << numbering.index(name) for name in names))
 
-    attributes = {name: np.int64(number) for name, number in config.attributes.items()}
     return jax.ffi.ffi_call(
         target, [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in result_avals]
     )(
         *arrays,
-        **attributes,
-        in_present=bits(inputs, numbering_in),
-        out_present=bits(outputs, numbering_out),
+        problems=np.array(config.numbers, np.int64),
+        in_present=np.array([bits(inputs, numbering_in)]),
+        out_present=np.array([bits(outputs, numbering_out)]),
     )
 
 

@@ -1,0 +1,73 @@
+#include "plan.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace recurra {
+namespace {
+
+double gate_units(const Problem& p) { return double(p.gates()) * double(p.units); }
+
+double multiplications(const Problem& p, bool backward) {
+  const double steps = double(p.batch) * double(p.time_steps);
+  return (backward ? 4.0 : 2.0) * steps * double(p.features + p.units) * gate_units(p);
+}
+
+// Time on `threads` threads, in units that only comparisons know.  Rows share the reading of the
+// weights, so few rows on each of several threads take longer than their share: a step costs as
+// much as these many rows more.
+constexpr double kRowsOfReading = 3;
+double cost(const Problem& p, bool backward, int threads) {
+  const Index most_rows = (p.batch + threads - 1) / threads;
+  const double rows = most_rows ? double(most_rows) + kRowsOfReading : 0;
+  const double steps = double(p.time_steps) * gate_units(p);
+  if (!backward) return steps * rows * double(p.features + p.units);
+  // The weights' gradients and dx are shared out whatever the batch is.
+  const double shared = double(p.batch) / threads * double(2 * p.features + p.units);
+  return steps * (rows * double(p.units) + shared);
+}
+
+int threads_for(double multiplications, int available, double worth_a_thread) {
+  const double share = multiplications / worth_a_thread;
+  const int n = share < double(available) ? int(share) : available;
+  return n < 1 ? 1 : n;
+}
+
+}  // namespace
+
+int useful_threads(const Problem& p, bool backward, int available, double worth_a_thread) {
+  return threads_for(multiplications(p, backward), available, worth_a_thread);
+}
+
+Plan make_plan(const std::vector<Problem>& problems, bool backward, int available, bool nested,
+               double worth_a_thread) {
+  const int n = int(problems.size());
+  Plan plan;
+  plan.threads.resize(problems.size());
+  plan.order.resize(problems.size());
+  std::iota(plan.order.begin(), plan.order.end(), Index(0));
+  double all = 0, one_by_one = 0;
+  for (int i = 0; i < n; ++i) {
+    const Problem& p = problems[i];
+    all += multiplications(p, backward);
+    plan.threads[i] = useful_threads(p, backward, available, worth_a_thread);
+    one_by_one += cost(p, backward, plan.threads[i]);
+  }
+  const int workers = threads_for(all, std::min(n, available), worth_a_thread);
+  if (workers < 2) return plan;
+
+  const int each = nested ? available / workers : 1;
+  std::vector<double> costs(problems.size());
+  for (int i = 0; i < n; ++i)
+    costs[i] = cost(problems[i], backward, std::min(each, plan.threads[i]));
+  std::stable_sort(plan.order.begin(), plan.order.end(),
+                   [&](Index a, Index b) { return costs[a] > costs[b]; });
+  std::vector<double> busy(std::size_t(workers), 0.0);
+  for (const Index i : plan.order) *std::min_element(busy.begin(), busy.end()) += costs[i];
+  if (*std::max_element(busy.begin(), busy.end()) > one_by_one) return plan;
+  plan.side_by_side = workers;
+  for (int& threads : plan.threads) threads = std::min(each, threads);
+  return plan;
+}
+
+}  // namespace recurra
