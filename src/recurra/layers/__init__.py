@@ -2,7 +2,7 @@
 
     from recurra.layers import LSTM, Dense, Input        # instead of keras.layers
 
-`LSTM`, `GRU`, `SimpleRNN` and `Bidirectional` are Recurra's; every other name is Keras's own, so
+The recurrent layers are Recurra's; every other name, their cells too, is Keras's own, so
 one import serves a whole model.
 """
 
@@ -27,10 +27,12 @@ except ImportError as error:
 from recurra.layers.bidirectional import Bidirectional
 from recurra.layers.gru import GRU
 from recurra.layers.lstm import LSTM
+from recurra.layers.rnn import RNN
 from recurra.layers.saving import custom_objects, recurra_classes
 from recurra.layers.simple_rnn import SimpleRNN
 
-__all__ = ["GRU", "LSTM", "Bidirectional", "SimpleRNN", "custom_objects", "recurra_classes"]
+__all__ = ["GRU", "LSTM", "RNN", "Bidirectional", "SimpleRNN"]
+__all__ += ["custom_objects", "recurra_classes"]
 __all__ += [name for name in dir(keras.layers) if name[0] != "_" and name not in __all__]
 
 

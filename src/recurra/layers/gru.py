@@ -50,10 +50,9 @@ class GRU(FusedRNN, keras.layers.GRU):
 
     cell_spec = CELLS["gru"]
     stock = keras.layers.GRU
-    stock_cell = keras.layers.GRUCell
     __init__ = constructor(keras.layers.GRU)
 
-    def _drops_inputs(self: Any, mask: Any) -> bool:
+    def _drops_inputs(self: Any, mask: Any) -> bool | None:
         # Where stock takes its fused scan, dropout=1.0 drops everything; its cell drops nothing.
         fused = self.use_cudnn and not self.recurrent_dropout
         fused = fused and self.cell.reset_after and not self.unroll and mask is None

@@ -56,5 +56,4 @@ class LSTM(FusedRNN, keras.layers.LSTM):
 
     cell_spec = CELLS["lstm"]
     stock = keras.layers.LSTM
-    stock_cell = keras.layers.LSTMCell
     __init__ = constructor(keras.layers.LSTM)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 
 from recurra.cells import CELLS
@@ -46,12 +44,4 @@ class SimpleRNN(FusedRNN, keras.layers.SimpleRNN):
 
     cell_spec = CELLS["simple_rnn"]
     stock = keras.layers.SimpleRNN
-    stock_cell = keras.layers.SimpleRNNCell
     __init__ = constructor(keras.layers.SimpleRNN)
-
-    def _drops_inputs(self: Any, mask: Any) -> bool:
-        # Unlike the other cells, Keras's SimpleRNNCell drops at a rate of 1 as well.
-        return self.cell.dropout > 0.0
-
-    def _drops_states(self: Any) -> bool:
-        return self.cell.recurrent_dropout > 0.0

@@ -1,0 +1,453 @@
+"""A call of a recurrent layer, whatever its cell: states in, one scan or several, states out.
+
+`Recurrent` replaces what happens in the call of Keras's RNN classes. Where the engine knows the
+cells, each is one fused operation over the whole sequence; elsewhere the cell runs in Keras's own
+scan, with masks applied here, around the cell.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import keras
+from keras import ops, tree
+from keras.src import backend
+
+from recurra import hosts
+from recurra.engine import Choice, Config, choose
+from recurra.layers import cells, checks, plain, states, usage
+from recurra.layers.metaclass import LayerType
+
+_log = logging.getLogger("recurra")
+
+Requests = Generator[tuple[Config, dict[str, Any]], dict[str, Any], Any]
+"""A call in progress: yields each scan that it needs of the engine, is sent the scan's results by
+name, and returns the layer's result."""
+
+
+@dataclass
+class Outcome:
+    """What a scan gave: `output` is the sequence's or the last step's; `states` nested as given."""
+
+    output: Any
+    states: list[Any]
+    trace: dict[str, Any] | None = None
+
+
+def drive(*calls: Requests) -> list[Any]:
+    """Run calls side by side, with one call of the engine for all that ask at the same time.
+
+    Args:
+        *calls: of layers that do not depend on each other, from `Recurrent.requests`.
+
+    Returns:
+        The layers' results.
+    """
+    results: list[Any] = [None] * len(calls)
+    asking: dict[int, tuple[Config, dict[str, Any]]] = {}
+
+    def advance(index: int, answer: dict[str, Any] | None) -> None:
+        try:
+            asking[index] = calls[index].send(answer)  # type: ignore[arg-type]
+        except StopIteration as end:
+            asking.pop(index, None)
+            results[index] = end.value
+
+    for index in range(len(calls)):
+        advance(index, None)
+    while asking:
+        host = hosts.get(backend.backend())
+        assert host is not None
+        present = list(asking)
+        if len(present) == 1:
+            config, arrays = asking[present[0]]
+            answers = [host.scan(config, **arrays)]
+        else:
+            answers = host.scan_many([asking[index] for index in present])
+        for index, answer in zip(present, answers, strict=True):
+            advance(index, answer)
+    return results
+
+
+class Recurrent(metaclass=LayerType):
+    """Mixin for subclasses of Keras's RNN; comes before the stock class among the bases.
+
+    A class sets `stock`, the Keras class that it stands for.
+    """
+
+    stock: ClassVar[Any]
+    engine = "auto"
+    return_trace = False
+    _fallback_told = False
+
+    def call(
+        self: Any,
+        sequences: Any,
+        initial_state: Any = None,
+        mask: Any = None,
+        training: bool = False,
+    ) -> Any:
+        """Run the layer; see the class for the arguments and results."""
+        return drive(self.requests(sequences, initial_state, mask, training))[0]
+
+    def requests(
+        self: Any,
+        sequences: Any,
+        initial_state: Any = None,
+        mask: Any = None,
+        training: bool = False,
+    ) -> Requests:
+        """`call` as a generator for `drive`, which may run several layers at once."""
+        x = ops.convert_to_tensor(sequences)
+        if keras.backend.standardize_dtype(x.dtype) != self.compute_dtype:
+            x = ops.cast(x, self.compute_dtype)
+        keep = self._keep(mask, x)
+        if self.stateful:
+            self._check_stateful_batch(x.shape[0])
+        initial = self._initial_states(initial_state, x)
+        choice = self._choose_engine(x)
+        usage.record(self, choice)
+        if choice.engine == "cpu":
+            outcome = yield from self._fused_scans(x, initial, keep, training)
+        else:
+            self._tell_fallback(choice)
+            outcome = self._keras_scan(x, initial, keep, training)
+        if self.stateful:
+            states.assign(self, outcome.states)
+        return self._result(outcome)
+
+    def _result(self: Any, outcome: Outcome) -> Any:
+        return (outcome.output, *outcome.states) if self.return_state else outcome.output
+
+    # --- What goes in ---
+
+    def _keep(self: Any, mask: Any, x: Any) -> Any:
+        """The mask as (batch, time_steps), bool; None for none."""
+        if tree.is_nested(mask):
+            mask = next((m for m in tree.flatten(mask) if m is not None), None)
+        if mask is None:
+            return None
+        mask = ops.convert_to_tensor(mask)
+        checks.check_mask(mask, x, self.name)
+        mask = ops.cast(mask, "bool")
+        return ops.squeeze(mask, -1) if len(mask.shape) == 3 else mask
+
+    def _initial_states(self: Any, initial_state: Any, x: Any) -> list[Any] | None:
+        """The states to start from, flat; None for zeros."""
+        if initial_state is None and self.stateful:
+            initial_state = states.read(self)
+        if initial_state is None:
+            if type(self).get_initial_state is keras.layers.RNN.get_initial_state:
+                return None
+            initial_state = self.get_initial_state(batch_size=ops.shape(x)[0])
+        return tree.flatten(initial_state)
+
+    def _check_stateful_batch(self: Any, batch: int | None) -> None:
+        expected = self._expected_batch_size
+        if expected is not None and batch is not None and batch != expected:
+            raise ValueError(
+                "If an RNN is stateful, the batch size of the input sequences must be the same as "
+                "the batch size of the initial state. \n"
+                f"- Expected batch size: {expected}\n"
+                f"- Received batch size: {batch}"
+            )
+
+    # --- States kept from call to call ---
+
+    def _create_state_variables(self: Any, batch_size: int) -> None:
+        states.create(self, batch_size)
+
+    def reset_state(self: Any, states: Any = None) -> None:
+        """Set the states of a stateful layer, to zeros unless they are given.
+
+        Args:
+            states: arrays (batch, units), nested as the layer's initial states are: a list, one per
+                state; of a list per cell where cells are stacked. None for the initial states.
+
+        Raises:
+            ValueError: if number or shapes do not fit, or the layer keeps no states.
+        """
+        _reset(self, states)
+
+    def reset_states(self: Any, states: Any = None) -> None:
+        """The same as `reset_state`, by the name that it had in Keras 2."""
+        self.reset_state(states)
+
+    # --- The engine ---
+
+    def _fused_scans(
+        self: Any, x: Any, initial: list[Any] | None, mask: Any, training: bool
+    ) -> Generator[tuple[Config, dict[str, Any]], dict[str, Any], Outcome]:
+        """One scan per cell. In a stack each reads the sequence that the one below it wrote."""
+        stack = cells.cells_of(self)
+        given = self._checked_states(stack, initial)
+        final: list[list[Any]] = []
+        for index, cell in enumerate(stack):
+            first, last = index == 0, cell is stack[-1] and index == len(stack) - 1
+            spec = cells.spec_of(cell)
+            assert spec is not None
+            x = ops.cast(x, cell.compute_dtype)
+            start = [] if given is None else [ops.cast(given.pop(0), x.dtype) for _ in spec.states]
+            dropout_x, dropout_h = cells.dropout_factors(
+                cell, x, training=training, drops_inputs=self._drops_inputs(mask)
+            )
+            results = yield (
+                cells.engine_config(
+                    cell,
+                    go_backwards=self.go_backwards and first,
+                    zero_output_for_mask=self.zero_output_for_mask and last,
+                ),
+                {
+                    "x": x,
+                    **cells.weights(cell),
+                    **dict(zip(("h0", "c0"), start, strict=False)),
+                    "mask": mask,
+                    "dropout_x": dropout_x,
+                    "dropout_h": dropout_h,
+                    "last_output": last and not self.return_sequences,
+                    "sequence": not last or self.return_sequences,
+                    "trace": self.return_trace,
+                },
+            )
+            final.append([self._cast(results[name]) for name in spec.state_outputs])
+            if not last:
+                x = results["sequence"]
+                if mask is not None and first and self.go_backwards:
+                    mask = ops.flip(mask, axis=1)  # the sequence is in processing order
+        output = self._cast(results["sequence" if self.return_sequences else "last_output"])
+        trace = None
+        if self.return_trace:
+            trace = {name: self._cast(results[name]) for name in spec.trace_names}
+        stacked = isinstance(self.cell, keras.layers.StackedRNNCells)
+        return Outcome(output, list(final) if stacked else final[0], trace)
+
+    def _checked_states(
+        self: Any, stack: Sequence[Any], given: list[Any] | None
+    ) -> list[Any] | None:
+        if given is None:
+            return None
+        names = [name for cell in stack for name in cells.spec_of(cell).state_outputs]  # type: ignore[union-attr]
+        if len(given) != len(names):
+            raise ValueError(
+                f"initial_state of layer {self.name!r} has {len(given)} arrays; expected "
+                f"{len(names)}, of shape (batch, units) each: {', '.join(names)}"
+                + (" (cell by cell, from the input upwards)." if len(stack) > 1 else ".")
+            )
+        return [ops.convert_to_tensor(state) for state in given]
+
+    def _drops_inputs(self: Any, mask: Any) -> bool | None:
+        """Whether the layer's `dropout` drops anything; None for what the cell says."""
+        return None
+
+    def _cast(self: Any, value: Any) -> Any:
+        same = keras.backend.standardize_dtype(value.dtype) == self.compute_dtype
+        return value if same else ops.cast(value, self.compute_dtype)
+
+    # --- Keras's scan ---
+
+    def _keras_scan(
+        self: Any, x: Any, initial: list[Any] | None, mask: Any, training: bool
+    ) -> Outcome:
+        structure = self.get_initial_state(batch_size=ops.shape(x)[0])
+        dtype = getattr(self.cell, "compute_dtype", self.compute_dtype)
+        given = tree.flatten(structure) if initial is None else initial
+        if len(given) != len(tree.flatten(structure)):
+            raise ValueError(
+                f"initial_state of layer {self.name!r} has {len(given)} arrays; expected "
+                f"{len(tree.flatten(structure))}, as get_initial_state gives them."
+            )
+        given = [ops.convert_to_tensor(state, dtype=dtype) for state in given]
+        if self.return_trace:
+            return self._traced_scan(x, given, mask, training)
+        nested = tree.pack_sequence_as(structure, given)
+        if x.shape[1] == 0:
+            return Outcome(self._cast(self._output_of_nothing(x, given)), nested)
+        # A cell of the user's may ask for its masks in inference too; they must not be drawn inside
+        # of the scan.
+        stack = cells.cells_of(self)
+        dropping = any(
+            getattr(c, "dropout", 0) or getattr(c, "recurrent_dropout", 0) for c in stack
+        )
+        if dropping and (any(cells.spec_of(cell) is None for cell in stack) or training):
+            self._maybe_config_dropout_masks(self.cell, x[:, 0], nested)
+        try:
+            last, sequence, nested = self.inner_loop(x, nested, mask, training=training)
+        finally:
+            self._maybe_reset_dropout_masks(self.cell)
+        output = sequence if self.return_sequences else last
+        return Outcome(self._cast(output), tree.map_structure(self._cast, list(nested)))
+
+    def _output_of_nothing(self: Any, x: Any, initial: list[Any]) -> Any:
+        """The output for no time steps: an empty sequence, or the state to start from."""
+        shape = self.stock.compute_output_shape(self, tuple(x.shape))
+        shape = shape[0] if self.return_state else shape
+        if not self.return_sequences and tuple(initial[0].shape[1:]) == tuple(shape[1:]):
+            return initial[0]
+        return ops.zeros((ops.shape(x)[0], *shape[1:]), dtype=self.compute_dtype)
+
+    def _traced_scan(self: Any, x: Any, initial: list[Any], mask: Any, training: bool) -> Outcome:
+        cell, spec = self.cell, cells.spec_of(self.cell)
+        assert spec is not None
+        dropout_x, dropout_h = cells.dropout_factors(
+            cell, x, training=training, drops_inputs=self._drops_inputs(mask)
+        )
+        weights = {
+            name: value if value is None else ops.cast(value, self.compute_dtype)
+            for name, value in cells.weights(cell).items()
+        }
+        results = plain.scan(
+            spec,
+            x,
+            **weights,
+            states=initial,
+            mask=mask,
+            dropout_x=dropout_x,
+            dropout_h=dropout_h,
+            activation=cell.activation,
+            recurrent_activation=getattr(cell, "recurrent_activation", None),
+            reset_after=getattr(cell, "reset_after", None),
+            go_backwards=self.go_backwards,
+            zero_output_for_mask=self.zero_output_for_mask,
+        )
+        return Outcome(
+            results["sequence" if self.return_sequences else "last_output"],
+            [results[name] for name in spec.state_outputs],
+            {name: results[name] for name in spec.trace_names},
+        )
+
+    def inner_loop(
+        self: Any, sequences: Any, initial_state: Any, mask: Any, training: bool = False
+    ) -> Any:
+        """Keras's scan over the cell: (last output, outputs of every step, final states).
+
+        Masks are applied here instead of by Keras, whose hosts differ: a masked step carries every
+        state on and repeats the previous output, zeros before the first kept step.
+        """
+        if self._uses_cudnn():
+            return self.stock.inner_loop(self, sequences, initial_state, mask, training=training)
+        cell_arguments = {}
+        if isinstance(self.cell, keras.Layer) and self.cell._call_has_training_arg:
+            cell_arguments["training"] = training
+        if not tree.is_nested(initial_state):
+            initial_state = [initial_state]
+        flat = tree.flatten(initial_state)
+
+        def advance(x_t: Any, states: Sequence[Any]) -> tuple[Any, list[Any]]:
+            nested = tree.pack_sequence_as(initial_state, list(states))
+            output, new = self.cell(x_t, nested, **cell_arguments)
+            new = tree.flatten(new)
+            if len(new) != len(flat):
+                raise ValueError(
+                    f"The cell of layer {self.name!r}, a {type(self.cell).__name__}, returned "
+                    f"{len(new)} states; its initial state has {len(flat)}."
+                )
+            return output, new
+
+        def plain_step(x_t: Any, carry: Any) -> tuple[Any, list[Any]]:
+            return advance(x_t, carry)
+
+        def masked_step(inputs: Any, carry: Any) -> tuple[Any, list[Any]]:
+            x_t, keep = inputs
+            previous, *states = carry
+            output, new = advance(x_t, states)
+            output = _where(keep, output, previous)
+            new = [_where(keep, a, b) for a, b in zip(new, states, strict=True)]
+            shown = output
+            if self.zero_output_for_mask:
+                shown = _where(keep, output, ops.zeros_like(output))
+            return shown, [output, *new]
+
+        inputs, carry, step = sequences, flat, plain_step
+        if mask is not None:
+            inputs = (sequences, ops.expand_dims(ops.cast(mask, "bool"), -1))
+            carry, step = [self._zero_output(sequences, flat), *flat], masked_step
+        last, outputs, final = backend.rnn(
+            step,
+            inputs,
+            carry,
+            go_backwards=self.go_backwards,
+            mask=None,
+            unroll=self.unroll,
+            input_length=sequences.shape[1],
+            return_all_outputs=self.return_sequences,
+        )
+        final = list(final)
+        if mask is not None:
+            last, *final = final
+        return last, outputs, tree.pack_sequence_as(initial_state, final)
+
+    def _zero_output(self: Any, x: Any, initial: list[Any]) -> Any:
+        """What a masked step shows before the first kept one."""
+        shape = self.stock.compute_output_shape(self, tuple(x.shape))
+        shape = shape[0] if self.return_state else shape
+        shape = shape[2:] if self.return_sequences else shape[1:]
+        if None in shape:
+            return ops.zeros_like(initial[0])
+        return ops.zeros((ops.shape(x)[0], *shape), dtype=initial[0].dtype)
+
+    def _uses_cudnn(self: Any) -> bool:
+        """Whether stock's own loop is wanted, which runs cuDNN: by name, or on a GPU."""
+        use = getattr(self, "use_cudnn", False)
+        host = hosts.get(backend.backend())
+        return use is True or (use == "auto" and host is not None and host.platform() == "gpu")
+
+    # --- Which engine ---
+
+    def _choose_engine(self: Any, x: Any = None) -> Choice:
+        """The engine for a call on x, or in general."""
+        name = backend.backend()
+        host = hosts.get(name)
+        obstacle = self._obstacle()
+        if obstacle is None and host is not None and x is not None:
+            obstacle = host.unavailable(x)
+        config = None
+        if obstacle is None:
+            config = cells.engine_config(
+                cells.cells_of(self)[0],
+                go_backwards=self.go_backwards,
+                zero_output_for_mask=self.zero_output_for_mask,
+            )
+        return choose(
+            config,
+            dtype=self.compute_dtype,
+            host=None if host is None else name,
+            platform="cpu" if host is None else host.platform(),
+            engine=self.engine,
+            obstacle=obstacle,
+        )
+
+    def _obstacle(self: Any) -> str | None:
+        """Why this layer's options rule the compiled engine out, and what to change; else None."""
+        if type(self).inner_loop is not Recurrent.inner_loop:
+            return f"{type(self).__name__} overrides inner_loop, which the engine would skip"
+        for cell in cells.cells_of(self):
+            reason = cells.obstacle(cell)
+            if reason is not None:
+                return reason
+        if getattr(self, "use_cudnn", "auto") is True:
+            return "use_cudnn=True asks for cuDNN; leave use_cudnn at 'auto'"
+        return None
+
+    def _tell_fallback(self: Any, choice: Choice) -> None:
+        if self.engine == "auto" and not self._fallback_told:
+            self._fallback_told = True
+            _log.warning(
+                "Layer %r (%s) runs on Keras's own scan, not on Recurra's engine: %s.",
+                self.name,
+                self.stock.__name__,
+                choice.reason,
+            )
+
+
+# A method named `reset_state` has an argument called `states`, as users of Keras 2 know it.
+_reset = states.reset
+
+
+def _where(keep: Any, a: Any, b: Any) -> Any:
+    """Rows of `a` where keep, (batch, 1), is True, else of b."""
+    while len(keep.shape) < len(a.shape):
+        keep = ops.expand_dims(keep, -1)
+    return ops.where(keep, a, b)
