@@ -23,7 +23,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-HOSTS = ("jax",)
+HOSTS = ("jax", "tensorflow")
 """Frameworks that Recurra has a host file for."""
 
 _KERAS_BACKENDS = ("jax", "torch", "tensorflow")
