@@ -122,6 +122,16 @@ class Recurrent(metaclass=LayerType):
     def _result(self: Any, outcome: Outcome) -> Any:
         return (outcome.output, *outcome.states) if self.return_state else outcome.output
 
+    def compute_mask(self: Any, inputs: Any, mask: Any) -> Any:
+        """The mask of the outputs: the input's for a sequence, in the sequence's order, else None.
+
+        Keras leaves the mask as it is where go_backwards turns the sequence round.
+        """
+        mask = next((m for m in tree.flatten(mask) if m is not None), None)
+        if mask is not None and self.go_backwards and self.return_sequences:
+            mask = ops.flip(mask, axis=1)
+        return self.stock.compute_mask(self, inputs, mask)
+
     # --- What goes in ---
 
     def _keep(self: Any, mask: Any, x: Any) -> Any:
@@ -271,7 +281,7 @@ class Recurrent(metaclass=LayerType):
         dropping = any(
             getattr(c, "dropout", 0) or getattr(c, "recurrent_dropout", 0) for c in stack
         )
-        if dropping and (any(cells.spec_of(cell) is None for cell in stack) or training):
+        if dropping and (training or self._may_drop_in_inference(stack)):
             self._maybe_config_dropout_masks(self.cell, x[:, 0], nested)
         try:
             last, sequence, nested = self.inner_loop(x, nested, mask, training=training)
@@ -279,6 +289,9 @@ class Recurrent(metaclass=LayerType):
             self._maybe_reset_dropout_masks(self.cell)
         output = sequence if self.return_sequences else last
         return Outcome(self._cast(output), tree.map_structure(self._cast, list(nested)))
+
+    def _may_drop_in_inference(self: Any, stack: Sequence[Any]) -> bool:
+        return any(cells.spec_of(cell) is None for cell in stack)
 
     def _output_of_nothing(self: Any, x: Any, initial: list[Any]) -> Any:
         """The output for no time steps: an empty sequence, or the state to start from."""

@@ -197,7 +197,7 @@ class FusedRNN(Recurrent):
 
     def compute_mask(self: Any, inputs: Any, mask: Any) -> Any:
         """The input's mask for an output with time steps, None for everything else."""
-        masks = self.stock.compute_mask(self, inputs, mask)
+        masks = super().compute_mask(inputs, mask)
         if not self.return_trace:
             return masks
         output_mask = masks[0] if isinstance(masks, list) else masks
