@@ -15,16 +15,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from recurra import accelerate as accelerate
     from recurra import cells as cells
     from recurra import engine as engine
     from recurra import layers as layers
     from recurra import models as models
     from recurra import reference as reference
     from recurra import weights as weights
+    from recurra.accelerate import disable as disable
+    from recurra.accelerate import enable as enable
 
-_MODULES = ("cells", "engine", "layers", "models", "reference", "weights")
+_MODULES = ("accelerate", "cells", "engine", "layers", "models", "reference", "weights")
 
-__all__ = ["__version__", "set_num_threads", *_MODULES]
+_FUNCTIONS = {"disable": "recurra.accelerate", "enable": "recurra.accelerate"}
+
+__all__ = ["__version__", "set_num_threads", *_FUNCTIONS, *_MODULES]
 
 
 def set_num_threads(n: int) -> None:
@@ -61,6 +66,8 @@ def set_num_threads(n: int) -> None:
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"recurra.{name}")
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(_FUNCTIONS[name]), name)
     if name == "__version__":
         # From the installed package's metadata: pyproject.toml stays the only place that states it.
         from importlib.metadata import version

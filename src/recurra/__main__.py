@@ -1,6 +1,6 @@
 """`python -m recurra`."""
 
-from recurra.cli import app
+from recurra.cli import main
 
 if __name__ == "__main__":
-    app(prog_name="recurra")
+    main()

@@ -99,11 +99,14 @@ def _record(layer: Any, choice: Choice) -> None:
         each.add(layer, choice)
     if _strict and choice.engine == "keras" and getattr(layer, "engine", "auto") != "keras":
         reason, advice = split_reason(choice.reason)
-        change = f"{advice[0].upper()}{advice[1:]}, or build" if advice else "Build"
+        ways = [advice] if advice else []
+        if hasattr(layer, "engine"):
+            ways.append("build the layer with engine='keras' to allow it")
+        ways.append("leave strict mode: recurra.enable(strict=False)")
+        change = ", or ".join(ways)
         raise ValueError(
             f"Layer {layer.name!r} ({_kind(layer)}) would run on Keras's own scan, which strict "
-            f"mode forbids: {reason}. {change} the layer with engine='keras' to allow it, or "
-            "leave strict mode: recurra.enable(strict=False)."
+            f"mode forbids: {reason}. {change[0].upper()}{change[1:]}."
         )
 
 

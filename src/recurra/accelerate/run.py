@@ -1,0 +1,98 @@
+"""`recurra run`: an unmodified Keras program on Recurra's layers."""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import logging
+import sys
+from typing import Any
+
+from recurra.accelerate import hook
+from recurra.accelerate.program import Program, ProgramError, raise_as_program
+
+_log = logging.getLogger("recurra")
+
+
+class Run:
+    """One run of a program.
+
+    Args:
+        program: what to run.
+        strict: as for `recurra.enable`.
+        report: whether to print a table of the recurrent layers when the interpreter ends.
+    """
+
+    def __init__(self, program: Program, *, strict: bool = False, report: bool = False) -> None:
+        self._program, self._strict, self._report = program, strict, report
+        self._record: Any = None
+        self._remarks: list[str] = []
+
+    def start(self) -> None:
+        """Run the program, and end as Python would have ended.
+
+        Raises:
+            ProgramError: if there is nothing to run.
+            BaseException: what the program raised; its traceback has been printed by then.
+        """
+        if "keras" in sys.modules:
+            # Something that Python itself imports at startup has done so.
+            self._enable()
+        else:
+            hook.KerasImported(self._choose_framework, self._enable, self._tell_legacy).install()
+        if self._report:
+            # Imported before: what Rich runs while it is imported would have Python forget, at its
+            # end, that a KeyboardInterrupt was the reason.
+            importlib.import_module("recurra.accelerate.report")
+            # Registered first, so called last: after the program's own, and after its threads.
+            atexit.register(self._show_report)
+        try:
+            self._program.run()
+        except ProgramError:
+            atexit.unregister(self._show_report)
+            raise
+        except BaseException as error:
+            failure = error
+        else:
+            return
+        raise_as_program(failure)
+
+    def _choose_framework(self) -> None:
+        remark = hook.choose_framework()
+        if remark:
+            _log.warning("%s", remark)
+
+    def _enable(self) -> None:
+        from recurra.accelerate import enable
+
+        keras = sys.modules["keras"]
+        version = str(getattr(keras, "__version__", "0"))
+        if int(version.partition(".")[0] or 0) < 3:
+            self._tell(f"This is Keras {version}, which Recurra leaves alone: it needs Keras 3.")
+            return
+        if self._report and self._record is None:
+            from recurra.layers import usage
+
+            self._record = usage.watch().__enter__()
+        enable(self._strict)
+
+    def _tell_legacy(self) -> None:
+        self._tell(
+            "tf_keras is the legacy Keras 2, whose layers Recurra leaves alone; import keras, or "
+            "unset TF_USE_LEGACY_KERAS, to run on Keras 3."
+        )
+
+    def _tell(self, remark: str) -> None:
+        _log.warning("%s", remark)
+        self._remarks.append(remark)
+
+    def _show_report(self) -> None:
+        rows = [] if self._record is None else self._record.rows()
+        remarks = list(self._remarks)
+        if "keras" not in sys.modules:
+            remarks.append("The program has not imported Keras, so there was nothing to replace.")
+        elif not rows and self._record is not None:
+            remarks.append("The program has called no recurrent layer.")
+        from recurra.accelerate.report import show
+
+        show(rows, remarks)
