@@ -2,8 +2,10 @@
 
     from recurra.models import Model, Sequential, load_model        # instead of keras.models
 
-`load_model`, `clone_model` and `model_from_json` are Recurra's; every other name is Keras's own.
-Models copied by `copy` or `pickle` keep Recurra's layers. `Model.from_config` goes by class names:
+`load_model`, `clone_model` and `model_from_json` are Recurra's, and what is about the states of
+stateful layers: `get_states`, `set_states`, `reset_states`, `save_states`, `load_states`. Every
+other name is Keras's own. Models copied by `copy` or `pickle` keep Recurra's layers.
+`Model.from_config` goes by class names:
 
     with recurra.layers.recurra_classes():
         model = Sequential.from_config(config)
@@ -14,11 +16,27 @@ from __future__ import annotations
 from typing import Any
 
 # First of all imports here: it has Keras run on a framework that is installed.
+from recurra.layers.model_states import (
+    get_states,
+    load_states,
+    reset_states,
+    save_states,
+    set_states,
+)
 from recurra.layers.saving import load_model, recurra_classes
 
 import keras  # isort: skip
 
-__all__ = ["clone_model", "load_model", "model_from_json"]
+__all__ = [
+    "clone_model",
+    "get_states",
+    "load_model",
+    "load_states",
+    "model_from_json",
+    "reset_states",
+    "save_states",
+    "set_states",
+]
 __all__ += [name for name in dir(keras.models) if name[0] != "_" and name not in __all__]
 
 

@@ -106,7 +106,7 @@ class Recurrent(metaclass=LayerType):
             x = ops.cast(x, self.compute_dtype)
         keep = self._keep(mask, x)
         if self.stateful:
-            self._check_stateful_batch(x.shape[0])
+            states.check_batch(self, x.shape[0])
         initial = self._initial_states(initial_state, x)
         choice = self._choose_engine(x)
         usage.record(self, choice)
@@ -154,16 +154,6 @@ class Recurrent(metaclass=LayerType):
                 return None
             initial_state = self.get_initial_state(batch_size=ops.shape(x)[0])
         return tree.flatten(initial_state)
-
-    def _check_stateful_batch(self: Any, batch: int | None) -> None:
-        expected = self._expected_batch_size
-        if expected is not None and batch is not None and batch != expected:
-            raise ValueError(
-                "If an RNN is stateful, the batch size of the input sequences must be the same as "
-                "the batch size of the initial state. \n"
-                f"- Expected batch size: {expected}\n"
-                f"- Received batch size: {batch}"
-            )
 
     # --- States kept from call to call ---
 

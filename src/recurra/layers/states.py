@@ -8,7 +8,9 @@ alone. The states therefore stand among a layer's seed generators.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import keras
@@ -109,6 +111,79 @@ def assign(layer: Any, states: Any) -> None:
         variable.assign(ops.stop_gradient(state))
 
 
+def check_batch(layer: Any, batch: int | None) -> None:
+    """Raise ValueError unless a stateful layer's input has the batch that it was built for.
+
+    Args:
+        layer: a built stateful layer.
+        batch: the input's number of sequences; None if it is not known.
+    """
+    expected = layer._expected_batch_size
+    if expected is None or batch is None or batch == expected:
+        return
+    if keras.backend.backend() == "jax":
+        _return_values()
+    raise ValueError(
+        "If an RNN is stateful, the batch size of the input sequences must be the same as the "
+        "batch size of the initial state. \n"
+        f"- Expected batch size: {expected}\n"
+        f"- Received batch size: {batch}\n"
+        f"Layer {layer.name!r} keeps a state for each of {expected} sequences. Give fit, evaluate "
+        f"and predict batch_size={expected} and a multiple of {expected} sequences (drop the rest, "
+        "or pad it), or build a model with another batch and the same weights."
+    )
+
+
+def _return_values() -> None:
+    """Put back what a running fit, evaluate or predict took out of its model's variables.
+
+    Keras's JAX trainer leaves the variables empty while it loops, and keeps the values in a local
+    variable: an error in the first batch, or a last batch of another size in predict, would lose
+    the weights of the model for good.
+    """
+    state: Any = None
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        found = frame.f_locals.get("state")
+        if state is None and _concrete(found):
+            state = found
+        trainer: Any = frame.f_locals.get("self")
+        kinds = _LOOPS.get(frame.f_code.co_name)
+        if kinds is not None and state is not None and hasattr(trainer, "jax_state_sync"):
+            for kind, values in zip(kinds, state, strict=False):
+                owner, attribute = (
+                    (trainer.optimizer, "variables") if kind == "optimizer" else (trainer, kind)
+                )
+                for variable, value in zip(getattr(owner, attribute), values, strict=False):
+                    if variable._value is None:
+                        variable._value = value
+            return
+        frame = frame.f_back
+
+
+_LOOPS = {
+    "fit": (
+        "trainable_variables",
+        "non_trainable_variables",
+        "optimizer",
+        "metrics_variables",
+    ),
+    "evaluate": ("trainable_variables", "non_trainable_variables", "metrics_variables"),
+    "predict": ("trainable_variables", "non_trainable_variables"),
+}
+
+
+def _concrete(state: Any) -> bool:
+    """Whether this is a trainer's state, of arrays that are there and not being traced."""
+    if not (isinstance(state, tuple) and state and all(isinstance(v, list) for v in state)):
+        return False
+    values = [value for each in state for value in each]
+    return not any(
+        jax_utils.is_in_jax_tracing_scope(v) or getattr(v, "is_deleted", lambda: True)()
+        for v in values
+    )
+
+
 def reset(layer: Any, states: Any = None) -> None:
     """Set a stateful layer's states to the given ones, or to its initial states.
 
@@ -122,9 +197,17 @@ def reset(layer: Any, states: Any = None) -> None:
         ValueError: if `states` do not fit in number or shape, or the layer keeps none.
         RuntimeError: if fit, evaluate or predict holds the states at the moment.
     """
+    if states is None and layer.states is None:
+        return
+    new = check(layer, states)
+    for variable, value in zip(tree.flatten(layer.states), new, strict=True):
+        _check_held(layer, variable)
+        variable.assign(ops.cast(value, variable.dtype))
+
+
+def check(layer: Any, states: Any = None) -> list[Any]:
+    """The values that `reset` would set, flat; its ValueError if they do not fit."""
     if layer.states is None:
-        if states is None:
-            return
         why = (
             "it is not built yet: call it once, or build((batch, time_steps, features))"
             if getattr(layer, "stateful", False)
@@ -133,12 +216,8 @@ def reset(layer: Any, states: Any = None) -> None:
         raise ValueError(f"reset_state(states=...): layer {layer.name!r} keeps no states, {why}.")
     variables = tree.flatten(layer.states)
     if states is None:
-        new = tree.flatten(layer.get_initial_state(batch_size=variables[0].shape[0]))
-    else:
-        new = _fitting(layer, states)
-    for variable, value in zip(variables, new, strict=True):
-        _check_held(layer, variable)
-        variable.assign(ops.cast(value, variable.dtype))
+        return tree.flatten(layer.get_initial_state(batch_size=variables[0].shape[0]))
+    return _fitting(layer, states)
 
 
 def _check_held(layer: Any, variable: Any) -> None:
