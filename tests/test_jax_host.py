@@ -340,8 +340,8 @@ def test_only_needed_gradients_and_cotangents(jit: bool) -> None:
     weights = {name: arrays[name] for name in ("kernel", "bias")}
     jaxpr = jax.make_jaxpr(jax.grad(loss))(weights)
     (backward,) = equations(jaxpr, "recurra_backward")
-    assert backward.params["outputs"] == ("kernel", "bias")
-    cotangents = [name for name in backward.params["inputs"] if name.startswith("d_")]
+    assert backward.params["parts"][0].outputs == ("kernel", "bias")
+    cotangents = [name for name in backward.params["parts"][0].inputs if name.startswith("d_")]
     assert cotangents == ["d_state_h"]
     assert not equations(jaxpr, "recurra_tangent")
 
@@ -349,9 +349,9 @@ def test_only_needed_gradients_and_cotangents(jit: bool) -> None:
 def test_slots_are_saved_only_for_a_gradient() -> None:
     function, arrays = function_of(make_case("lstm"), sequence=True)
     (forward,) = equations(jax.make_jaxpr(function)(arrays), "recurra_scan")
-    assert forward.params["outputs"] == ("last_output", "state_h", "state_c", "sequence")
+    assert forward.params["parts"][0].outputs == ("last_output", "state_h", "state_c", "sequence")
     jaxpr = jax.make_jaxpr(lambda a: jax.vjp(function, a)[0])(arrays)
-    assert "input_gate" in equations(jaxpr, "recurra_scan")[0].params["outputs"]
+    assert "input_gate" in equations(jaxpr, "recurra_scan")[0].params["parts"][0].outputs
 
 
 # --- What it can't do, and sizes and types at the edge ---

@@ -5,25 +5,28 @@ from collections.abc import Sequence
 from numpy.typing import NDArray
 
 def forward(
-    cell: int,
-    reset_after: bool,
-    activation: int,
-    recurrent_activation: int,
-    go_backwards: bool,
-    zero_output_for_mask: bool,
+    problems: Sequence[Sequence[int]],
     inputs: Sequence[NDArray | None],
     outputs: Sequence[NDArray | None],
 ) -> None: ...
 def backward(
-    cell: int,
-    reset_after: bool,
-    activation: int,
-    recurrent_activation: int,
-    go_backwards: bool,
-    zero_output_for_mask: bool,
+    problems: Sequence[Sequence[int]],
     inputs: Sequence[NDArray | None],
     outputs: Sequence[NDArray | None],
 ) -> None: ...
+def run(
+    backward: bool,
+    float64: bool,
+    problems: Sequence[int],
+    addresses: Sequence[int],
+    openmp: bool = False,
+    threads: int = 0,
+) -> None: ...
+def set_openmp(address: int) -> None: ...
+def c_api() -> int: ...
+def slot_names(
+    cell: int, reset_after: bool, activation: int, recurrent_activation: int
+) -> list[str]: ...
 def isas() -> list[str]: ...
 def isa() -> str: ...
 def set_isa(name: str) -> None: ...
