@@ -247,9 +247,9 @@ def _prepare(
 
 
 def _converted(array: Any, dtype: Any) -> Any:
-    if isinstance(array, tf.Tensor) and array.dtype == dtype:
-        return array
-    return tf.cast(array, dtype)
+    if not isinstance(array, tf.Tensor):  # a variable, for one: tf.cast may return it as it is
+        array = tf.convert_to_tensor(array)
+    return array if array.dtype == dtype else tf.cast(array, dtype)
 
 
 def _run(scans: Sequence[_Scan]) -> list[dict[str, Any]]:
