@@ -3,7 +3,11 @@
 A host module offers:
 
     scan(config, x, kernel, recurrent_kernel, ...) -> dict     the engine as a differentiable op
+    scan_many([(config, arguments), ...]) -> list[dict]        several scans in one engine call
     platform() -> str                                          where arrays are placed by default
+    unavailable(x) -> str | None                               why this one call cannot run on the
+                                                               engine, and what to change
+    engine_note() -> str | None                                how the host calls the engine
     equivalent_activations() -> dict                           the framework's functions that are
                                                                the engine's activations, by function
 
@@ -23,7 +27,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-HOSTS = ("jax", "tensorflow")
+HOSTS = ("jax", "torch", "tensorflow")
 """Frameworks that Recurra has a host file for."""
 
 _KERAS_BACKENDS = ("jax", "torch", "tensorflow")
