@@ -169,7 +169,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         "recurra.models.save_states(model, path)."
     )
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("a single array")
             flat = {key: archive[key] for key in archive.files}
