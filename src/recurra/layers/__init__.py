@@ -25,13 +25,16 @@ except ImportError as error:
     ) from error
 
 from recurra.layers.bidirectional import Bidirectional
+from recurra.layers.conv_lstm import ConvLSTM1D, ConvLSTM2D, ConvLSTM3D
 from recurra.layers.gru import GRU
 from recurra.layers.lstm import LSTM
 from recurra.layers.rnn import RNN
 from recurra.layers.saving import custom_objects, recurra_classes
 from recurra.layers.simple_rnn import SimpleRNN
+from recurra.layers.time_distributed import TimeDistributed
 
-__all__ = ["GRU", "LSTM", "RNN", "Bidirectional", "SimpleRNN"]
+__all__ = ["GRU", "LSTM", "RNN", "Bidirectional", "SimpleRNN", "TimeDistributed"]
+__all__ += ["ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"]
 __all__ += ["custom_objects", "recurra_classes"]
 __all__ += [name for name in dir(keras.layers) if name[0] != "_" and name not in __all__]
 

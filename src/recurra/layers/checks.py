@@ -236,7 +236,8 @@ def check_mask(mask: Any, sequences: Any, layer: str) -> None:
             f"mask of layer {layer!r} has shape {shape}; expected (batch, time_steps) = "
             f"{expected}, True where the step is kept.{hint}"
         )
-    dtype = str(getattr(mask, "dtype", "bool"))
+    dtype = getattr(mask, "dtype", "bool")
+    dtype = str(getattr(dtype, "name", dtype))  # TensorFlow's dtypes have names
     if not dtype.removeprefix("torch.").startswith(("bool", "int", "uint", "float", "bfloat")):
         raise ValueError(
             f"mask of layer {layer!r} has dtype {dtype}; expected bool (True = keep), or numbers "
