@@ -17,8 +17,8 @@ class Executor {
   // all have.
   virtual void fork(void (*body)(void*), void* context) { body(context); }
 
-  // Multiplications and additions that pay for calling one more thread.
-  virtual double worth_a_thread() const { return 8e6; }  // some 50 to 100 us of work
+  // Multiplications and additions that pay for calling one more thread: some 50 to 100 us of work.
+  virtual double worth_a_thread() const { return 5e6; }
 };
 
 // Limits another executor to `threads`.
@@ -60,7 +60,7 @@ class OpenMpExecutor : public Executor {
   void schedule(void (*task)(void*), void* context) override;
   bool forks() const override { return forks_; }
   void fork(void (*body)(void*), void* context) override;
-  double worth_a_thread() const override { return forks_ ? 2e6 : Executor::worth_a_thread(); }
+  double worth_a_thread() const override { return forks_ ? 1e6 : Executor::worth_a_thread(); }
 
  private:
   const GompParallel parallel_;
