@@ -177,6 +177,9 @@ NB_MODULE(_engine, m) {
       },
       nb::arg("n"));
   m.def("num_threads", &num_threads);
+  m.def(
+      "requested_threads", [] { return num_threads_is_set() ? num_threads() : 0; },
+      "What set_num_threads asked for, 0 = nothing.");
 
   m.def(
       "xla_targets",
