@@ -18,6 +18,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import tensorflow as tf
@@ -105,8 +106,10 @@ def scan_many(scans: Sequence[Scan]) -> list[dict[str, Any]]:
 
     Example:
         >>> w = {"kernel": tf.ones((2, 3)), "recurrent_kernel": tf.zeros((3, 3))}
-        >>> both = [(Config("simple_rnn", go_backwards=b), {"x": tf.ones((1, 4, 2)), **w})
-        ...         for b in (False, True)]
+        >>> both = [
+        ...     (Config("simple_rnn", go_backwards=b), {"x": tf.ones((1, 4, 2)), **w})
+        ...     for b in (False, True)
+        ... ]
         >>> [result["last_output"].shape for result in scan_many(both)]
         [TensorShape([1, 3]), TensorShape([1, 3])]
     """
@@ -196,7 +199,7 @@ def unavailable(x: Any) -> str | None:
             "XLA compiles this graph and cannot call other code from it; "
             "use jit_compile=False, with which the engine runs"
         )
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
         for prefix, format_name in _PORTABLE.items():
@@ -207,7 +210,6 @@ def unavailable(x: Any) -> str | None:
                 )
         frame = frame.f_back
     return None
-
 
 
 # --- One call ---
@@ -249,7 +251,7 @@ def _prepare(
 def _converted(array: Any, dtype: Any) -> Any:
     if not isinstance(array, tf.Tensor):  # a variable, for one: tf.cast may return it as it is
         array = tf.convert_to_tensor(array)
-    return array if array.dtype == dtype else tf.cast(array, dtype)
+    return array if array.dtype is dtype else tf.cast(array, dtype)
 
 
 def _run(scans: Sequence[_Scan]) -> list[dict[str, Any]]:
@@ -282,7 +284,7 @@ def _results(scan: _Scan, outputs: Iterator[Any]) -> dict[str, Any]:
     results = {name: next(outputs) for name in scan.plan.outputs}
     if scan.trace:
         results.setdefault("hidden_state", results.get("sequence"))
-    if scan.dtype != scan.result_dtype:
+    if scan.dtype is not scan.result_dtype:
         results = {name: tf.cast(value, scan.result_dtype) for name, value in results.items()}
     return results
 
@@ -424,9 +426,7 @@ def _forward_gradient(op: Any, *gradients: Any) -> list[Any]:
     *outputs, cache = op.outputs
     # Known only if a tape asks; else what is not wanted is not computed when the graph runs.
     unneeded = getattr(op, "skip_input_indices", None) or ()
-    wanted = tuple(
-        name in cpu.DIFFERENTIABLE and i not in unneeded for i, name in enumerate(names)
-    )
+    wanted = tuple(name in cpu.DIFFERENTIABLE and i not in unneeded for i, name in enumerate(names))
     cotangents = [None if _is_zero(gradient) else gradient for gradient in gradients[:-1]]
     library = tensorflow_op.load()[0]
     found = _backward(library, plans, arrays, masks, outputs, cache, cotangents, wanted)

@@ -57,7 +57,7 @@ def backward(
     def run(*flat: Any) -> list[Any]:
         rest = iter(flat)
         filled = [[next(rest) if is_there else None for is_there in group] for group in there]
-        return _backward(plans, *filled, wanted)
+        return _backward(plans, filled, wanted)
 
     @tf.custom_gradient
     def once(*flat: Any) -> Any:
@@ -142,29 +142,21 @@ def _forward(plans: Plans, flat: Sequence[Any], save: bool) -> list[Any]:
     return outputs + cached
 
 
-def _backward(
-    plans: Plans,
-    arrays: list[Any],
-    masks: list[Any],
-    outputs: list[Any],
-    cache: list[Any],
-    cotangents: list[Any],
-    wanted: Sequence[bool],
-) -> list[Any]:
-    rest_of = [iter(group) for group in (arrays, masks, outputs, cache, cotangents)]
+def _backward(plans: Plans, groups: list[list[Any]], wanted: Sequence[bool]) -> list[Any]:
+    arrays, masks, outputs, cache, cotangents = (iter(group) for group in groups)
     asked = iter(wanted)
     gradients = []
     for plan in plans:
         given, results, cached, incoming = (
             {name: next(rest) for name in names}
             for rest, names in zip(
-                (rest_of[0], rest_of[2], rest_of[3], rest_of[4]),
+                (arrays, outputs, cache, cotangents),
                 (plan.arrays, plan.outputs, plan.cached, plan.outputs),
                 strict=True,
             )
         )
         if "mask" in plan.inputs:
-            given["mask"] = next(rest_of[1])
+            given["mask"] = next(masks)
         names = [name for name in plan.arrays if next(asked)]
         saved = {name: results[name] for name in plan.kept} | cached
         found = cpu.backward(plan.config, given, saved, incoming, names)

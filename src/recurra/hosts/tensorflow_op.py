@@ -92,49 +92,64 @@ def cache_folder() -> Path:
 def find_compiler() -> list[str] | None:
     """The C++ compiler's command: $CXX, or the first of the usual ones that is there."""
     asked = shlex.split(os.environ.get("CXX", ""))
-    for command in ([asked] if asked else [[name] for name in _COMPILERS]):
+    for command in [asked] if asked else [[name] for name in _COMPILERS]:
         if path := shutil.which(command[0]):
             return [path, *command[1:]]
     return None
 
 
-def _find_or_build() -> Any:
-    compiler = find_compiler()
-    arguments = [*tf.sysconfig.get_compile_flags(), *_OPTIONS, f"-I{INCLUDE}"]
-    link = [*tf.sysconfig.get_link_flags()]
-    if sys.platform == "darwin":
-        link += ["-undefined", "dynamic_lookup"]
+def build_name() -> str:
+    """The name of this process's build in the cache, made of everything that it depends on.
+
+    The compiler is left out: a build serves on where it has been uninstalled.
+    """
     digest = hashlib.sha256()
     for part in (
         SOURCE.read_bytes(),
         (INCLUDE / "recurra_api.h").read_bytes(),
-        repr((tf.__version__, tf.__git_version__, arguments, link)).encode(),
+        repr((tf.__version__, tf.__git_version__, *_options())).encode(),
         repr((platform.system(), platform.machine())).encode(),
     ):
         digest.update(hashlib.sha256(part).digest())
-    # The compiler is left out: a build serves on where it has been uninstalled.
-    folder = cache_folder() / f"tensorflow-{tf.__version__}-{digest.hexdigest()[:16]}"
+    return f"tensorflow-{tf.__version__}-{digest.hexdigest()[:16]}"
+
+
+def _options() -> tuple[list[str], list[str]]:
+    """What the compiler is told before and after the source's name."""
+    link = [*tf.sysconfig.get_link_flags()]
+    if sys.platform == "darwin":
+        link += ["-undefined", "dynamic_lookup"]
+    return [*tf.sysconfig.get_compile_flags(), *_OPTIONS, f"-I{INCLUDE}"], link
+
+
+def _find_or_build() -> Any:
+    folder = cache_folder() / build_name()
     if _is_whole(folder):
         with contextlib.suppress(_CannotBuild):
             return _open(folder / _LIBRARY)
         _discard(folder)
+    compiler = find_compiler()
     if compiler is None:
         asked = os.environ.get("CXX")
-        found = f"CXX={asked} is not there" if asked else f"none of {', '.join(_COMPILERS)} is there"
+        found = (
+            f"CXX={asked} is not there" if asked else f"none of {', '.join(_COMPILERS)} is there"
+        )
         raise _CannotBuild(
             f"TensorFlow needs a C++ compiler for the compiled operation and {found}; "
             "install one, e.g. g++, or name it in CXX"
         )
     _logger.info("Compiling Recurra's TensorFlow operation, once, into %s ...", folder)
     start = time.monotonic()
+    options, link = _options()
     with tempfile.TemporaryDirectory(prefix="recurra-") as scratch:
         built = Path(scratch) / _LIBRARY
-        _compile([*compiler, *arguments, str(SOURCE), "-o", str(built), *link])
+        _compile([*compiler, *options, str(SOURCE), "-o", str(built), *link])
         _logger.info("... done in %.1f s.", time.monotonic() - start)
-        with contextlib.suppress(OSError):  # a cache that can't be written costs time only
-            return _open(_keep(built, folder) / _LIBRARY)
-        # Loaded from the scratch folder: the mapped file outlives its name.
-        return _open(built)
+        try:
+            path = _keep(built, folder) / _LIBRARY
+        except OSError:  # a cache that can't be written costs time only
+            path = built  # the loaded file outlives its name
+        return _open(path)
 
 
 def _compile(command: list[str]) -> None:
