@@ -22,7 +22,7 @@ from keras.src.models.functional import Functional
 
 from recurra.cells import CellSpec
 from recurra.engine import check_engine
-from recurra.layers import checks, outputs, unpack
+from recurra.layers import checks, legacy, outputs, unpack
 from recurra.layers.activations import check_activation
 from recurra.layers.base import Outcome, Recurrent
 from recurra.layers.saving import copies_as_recurra, reading_as_recurra, unpickle
@@ -49,6 +49,7 @@ def constructor(stock: Any) -> Callable[..., None]:
         self: Any, *args: Any, return_trace: bool = False, engine: str = "auto", **kwargs: Any
     ) -> None:
         check_engine(engine)
+        kwargs, batch = legacy.modernize(stock, kwargs)
         _check_keywords(stock, kwargs)
         given = signature.bind_partial(self, *args, **kwargs).arguments
         if "units" in given:
@@ -60,6 +61,7 @@ def constructor(stock: Any) -> Callable[..., None]:
             if name in given:
                 check_activation(name, given[name])
         stock.__init__(self, *args, **kwargs)
+        self._batch_of_constructor = batch
         if return_trace and self.cell_spec is None:
             raise ValueError(
                 f"return_trace=True was passed to {stock.__name__}, but its cell is a "
@@ -68,6 +70,10 @@ def constructor(stock: Any) -> Callable[..., None]:
             )
         self.return_trace = bool(return_trace)
         self.engine = engine
+        if keras.backend.backend() == "tensorflow" and engine != "keras" and not self._obstacle():
+            # XLA cannot call the engine. Keras then runs the model without XLA, which is faster
+            # than the scan that XLA would compile, and warns if jit_compile=True was asked for.
+            self.supports_jit = False
         if engine == "cpu":
             self._choose_engine()
 
@@ -260,7 +266,7 @@ class FusedRNN(Recurrent):
         So stock Keras loads the layer unless it needs what only Recurra has.
         """
         self._tell_stock_wrapper(sys._getframe(1))
-        config = self.stock.get_config(self)
+        config = self.stock.get_config(self) | legacy.batch_config(self)
         if self.return_trace:
             config["return_trace"] = True
         if self.engine != "auto":
