@@ -18,7 +18,7 @@ from keras.src import backend
 
 from recurra import hosts
 from recurra.engine import Choice, Config, choose
-from recurra.layers import cells, checks, plain, states, usage
+from recurra.layers import cells, checks, legacy, plain, states, usage
 from recurra.layers.metaclass import LayerType
 
 _log = logging.getLogger("recurra")
@@ -156,6 +156,10 @@ class Recurrent(metaclass=LayerType):
         return tree.flatten(initial_state)
 
     # --- States kept from call to call ---
+
+    def build(self: Any, sequences_shape: Any, initial_state_shape: Any = None) -> None:
+        """Make the cell's weights and, for a stateful layer, the states."""
+        super().build(legacy.with_batch(self, sequences_shape), initial_state_shape)  # type: ignore[misc]
 
     def _create_state_variables(self: Any, batch_size: int) -> None:
         states.create(self, batch_size)

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 
-from recurra.layers import cells, checks, states, unpack
+from recurra.layers import cells, checks, legacy, states, unpack
 from recurra.layers.base import Recurrent, drive
 from recurra.layers.fused import holds_recurra
 from recurra.layers.metaclass import LayerType
@@ -88,7 +88,11 @@ class Bidirectional(keras.layers.Bidirectional, metaclass=LayerType):
         # Keras makes the two layers from the given one's configuration, by class name.
         ours = isinstance(layer, keras.Layer) and holds_recurra(layer)
         with recurra_classes() if ours else contextlib.nullcontext():
+            kwargs, batch = legacy.modernize(keras.layers.Bidirectional, kwargs)
             super().__init__(layer, merge_mode=merge_mode, backward_layer=backward_layer, **kwargs)
+        batch = batch or getattr(layer, "_batch_of_constructor", None)
+        self.forward_layer._batch_of_constructor = batch
+        self.backward_layer._batch_of_constructor = batch
         self._given_weights = None if weights is None else tuple(weights)
 
     @classmethod

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from recurra.layers import legacy
 from recurra.layers.base import Outcome, Recurrent
 from recurra.layers.metaclass import LayerType
 from recurra.layers.saving import register
@@ -92,6 +93,7 @@ class ConvLSTM1D(ConvRecurrent, keras.layers.ConvLSTM1D):
     """
 
     stock = keras.layers.ConvLSTM1D
+    __init__ = legacy.constructor(keras.layers.ConvLSTM1D)
 
 
 @register
@@ -115,6 +117,7 @@ class ConvLSTM2D(ConvRecurrent, keras.layers.ConvLSTM2D):
     """
 
     stock = keras.layers.ConvLSTM2D
+    __init__ = legacy.constructor(keras.layers.ConvLSTM2D)
 
 
 @register
@@ -138,3 +141,4 @@ class ConvLSTM3D(ConvRecurrent, keras.layers.ConvLSTM3D):
     """
 
     stock = keras.layers.ConvLSTM3D
+    __init__ = legacy.constructor(keras.layers.ConvLSTM3D)

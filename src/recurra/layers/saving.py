@@ -17,7 +17,10 @@ from typing import Any
 import keras
 from keras.src import api_export
 from keras.src.backend.common import global_state
+from keras.src.legacy.saving import legacy_h5_format
 from keras.src.saving.keras_saveable import KerasSaveable
+
+from recurra.layers import legacy
 
 _names: dict[str, type] = {}
 _reading = threading.RLock()
@@ -119,7 +122,8 @@ def load_model(
 ) -> Any:
     """`keras.models.load_model` with Recurra's layers in place of Keras's recurrent layers.
 
-    Reads files saved by stock Keras and by Recurra alike.
+    Reads files saved by stock Keras and by Recurra alike, and .h5 files of Keras 1 and 2, with
+    the arguments that Keras 3 no longer takes and the layers CuDNNLSTM and CuDNNGRU.
 
     Args:
         filepath: a .keras or .h5 file, as str or path.
@@ -135,7 +139,14 @@ def load_model(
     Example:
         >>> model = load_model("forecaster.keras")
     """
+    options = {"custom_objects": custom_objects, "compile": compile, "safe_mode": safe_mode}
+    if str(filepath).endswith((".h5", ".hdf5")):
+        named = {**legacy.function_names(), **(custom_objects or {})}
+        old = legacy.translated(filepath)
+        if old is not None:
+            with old, recurra_classes(named):
+                return legacy_h5_format.load_model_from_hdf5(old, **options)
+        with recurra_classes(named):
+            return keras.models.load_model(filepath, **options)
     with recurra_classes(custom_objects):
-        return keras.models.load_model(
-            filepath, custom_objects=custom_objects, compile=compile, safe_mode=safe_mode
-        )
+        return keras.models.load_model(filepath, **options)

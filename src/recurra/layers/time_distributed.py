@@ -8,7 +8,7 @@ import keras
 from keras import ops, tree
 from keras.src import backend
 
-from recurra.layers import rows
+from recurra.layers import legacy, rows
 from recurra.layers.metaclass import LayerType
 from recurra.layers.saving import recurra_classes, register, unpickle
 
@@ -52,6 +52,8 @@ class TimeDistributed(keras.layers.TimeDistributed, metaclass=LayerType):
         >>> output.shape, state_c.shape
         ((2, 6, 4), (2, 6, 4))
     """
+
+    __init__ = legacy.constructor(_stock)
 
     def __reduce__(self) -> Any:
         _, arguments = super().__reduce__()
