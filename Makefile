@@ -21,8 +21,8 @@ BENCH ?=
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
-BUILD_INPUTS := pyproject.toml CMakeLists.txt $(wildcard csrc/*.* csrc/*/*.*)
-CXX_FILES := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp)
+BUILD_INPUTS := pyproject.toml CMakeLists.txt $(wildcard csrc/*.* csrc/*/*.* src/recurra/include/*.h)
+CXX_FILES := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp src/recurra/include/*.h)
 PY_DIRS := $(wildcard src tests examples benchmarks tools)
 
 # Only the JAX host is installed here. Keras, Matplotlib and ONNX Runtime would otherwise write to the home folder.

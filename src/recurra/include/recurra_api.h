@@ -1,7 +1,7 @@
 /* The engine as plain C, for hosts that are compiled apart from it.
  *
- * The address of a RecurraApi is what recurra._engine.c_api() returns; it stays valid as long as the
- * process.  All functions may be called from any thread, also several at a time.
+ * The address of a RecurraApi is what recurra._engine.c_api() returns; it stays valid as long as
+ * the process.  All functions may be called from any thread, also several at a time.
  */
 #ifndef RECURRA_API_H
 #define RECURRA_API_H
