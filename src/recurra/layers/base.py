@@ -377,7 +377,8 @@ class Recurrent(metaclass=LayerType):
             carry,
             go_backwards=self.go_backwards,
             mask=None,
-            unroll=self.unroll,
+            # One step needs no loop, which JAX would compile anew for every call outside of jit.
+            unroll=self.unroll or sequences.shape[1] == 1,
             input_length=sequences.shape[1],
             return_all_outputs=self.return_sequences,
         )
