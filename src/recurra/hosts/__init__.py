@@ -55,6 +55,19 @@ def get(name: str) -> ModuleType | None:
     return importlib.import_module(f"recurra.hosts.{name}") if name in HOSTS else None
 
 
+# torch.compile calls it instead of tracing it.
+get._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def is_traced() -> bool:
+    """Whether a compiler reads this Python code instead of Python running it: torch.compile does.
+
+    What looks at the interpreter itself, such as its frames, cannot be compiled and is left out.
+    """
+    compiler = getattr(sys.modules.get("torch"), "compiler", None)
+    return compiler is not None and compiler.is_compiling()
+
+
 def prepare_keras() -> None:
     """Before Keras is imported: have it run on a framework that is installed.
 

@@ -148,6 +148,10 @@ def platform() -> str:
     return "cpu"
 
 
+# torch.compile calls it instead of tracing it.
+platform._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
 def engine_note() -> str | None:
     """How the host calls the engine."""
     threads = (

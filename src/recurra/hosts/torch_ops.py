@@ -98,7 +98,7 @@ def _is_plain(arrays: Sequence[Any]) -> bool:
     """Whether the tensors' memory can be read now: nothing watches, wraps or traces the call."""
     if _dispatch_modes() or _function_transform() is not None or _jit_tracer() is not None:
         return False
-    for array in arrays:  # noqa: SIM110 (a generator would cost more than what it checks)
+    for array in arrays:
         if type(array) not in PLAIN_TYPES or not array.is_cpu or array.is_neg():
             return False
     return True
@@ -160,7 +160,8 @@ def _check_stack(call: calls.BackwardCall, stack: Any, size: Sequence[Any]) -> N
 
 
 def _run_engine(backward: bool, dtype: Any, problems: list[int], addresses: list[int]) -> None:
-    _engine.run(backward, _IS_DOUBLE[dtype], problems, addresses, OPENMP, _get_num_threads())
+    threads = _engine.requested_threads() or _get_num_threads()
+    _engine.run(backward, _IS_DOUBLE[dtype], problems, addresses, OPENMP, threads)
 
 
 def _forward(arrays: Sequence[Any], options: Sequence[int]) -> list[Any]:
@@ -193,8 +194,15 @@ def _forward(arrays: Sequence[Any], options: Sequence[int]) -> list[Any]:
 
 def _new_outputs(call: calls.Call, like: Any, size: Sequence[Any]) -> list[Any]:
     batch, time_steps, _, units, _, _ = size
-    state, steps = (batch, units), (batch, time_steps, units)
-    outputs = [like.new_empty(state if n < calls.STATES else steps) for n in call.produced]
+    steps = (batch, time_steps, units)
+    outputs: list[Any] = []
+    for number in call.produced:
+        if number >= calls.STATES:
+            outputs.append(like.new_empty(steps))
+        elif outputs:  # empty_like is quicker
+            outputs.append(torch.empty_like(outputs[0]))
+        else:
+            outputs.append(like.new_empty((batch, units)))
     if call.has_stack:
         outputs.append(like.new_empty((len(call.stacked), *steps)))
     return outputs
@@ -255,6 +263,7 @@ class _Scan(torch.autograd.Function):
         saving = decoded[0].saving
         for call in decoded[1:]:
             saving = saving + call.saving
+        values: Sequence[Any]
         if keys is None:
             values = _forward(arrays, saving)
         else:
