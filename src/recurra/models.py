@@ -13,9 +13,11 @@ other name is Keras's own. Models copied by `copy` or `pickle` keep Recurra's la
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 # First of all imports here: it has Keras run on a framework that is installed.
+from recurra.layers import legacy
 from recurra.layers.model_states import (
     get_states,
     load_states,
@@ -58,10 +60,13 @@ def model_from_json(json_string: str, custom_objects: dict[str, Any] | None = No
     """`keras.models.model_from_json`, with Recurra's layers in place of Keras's recurrent layers.
 
     Args:
-        json_string: what `model.to_json()` gave.
+        json_string: what `model.to_json()` gave, in Keras 1 and 2 too.
         custom_objects: as for keras.models.model_from_json.
     """
-    with recurra_classes():
+    config = json.loads(json_string)
+    with recurra_classes(custom_objects):
+        if isinstance(config, dict) and "module" not in config and "keras_version" in config:
+            return legacy.model_from_old_config(config, custom_objects)
         return keras.models.model_from_json(json_string, custom_objects=custom_objects)
 
 

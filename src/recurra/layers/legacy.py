@@ -15,6 +15,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.legacy.saving import saving_options, saving_utils
 
 _RECURRENT = ("LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "ConvLSTM2D")
 _CUDNN = {"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"}
@@ -181,6 +182,17 @@ def translated(path: Any) -> Any:
     return new
 
 
+def model_from_old_config(config: dict[str, Any], custom_objects: Any = None) -> Any:
+    """The model that Keras 1 or 2 described, as in `json.loads(model.to_json())`; without weights.
+
+    Args:
+        config: {"class_name": ..., "config": ..., "keras_version": ...}.
+        custom_objects: classes and functions by name.
+    """
+    with saving_options.keras_option_scope(use_legacy_config=True):
+        return saving_utils.model_from_config(_model(config), custom_objects=custom_objects)
+
+
 def _text(value: Any) -> str:
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
@@ -195,6 +207,12 @@ def _model(config: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(inner, dict):
         return config
     inner = dict(inner)
+    if "batch_input_shape" in inner and name != "InputLayer":
+        # Keras 3 would take the batch for a time axis.
+        batch, *rest = inner.pop("batch_input_shape")
+        inner["input_shape"] = rest
+        if inner.get("stateful"):
+            inner["batch_size"] = batch
     for key in ("layer", "backward_layer", "cell"):
         if isinstance(inner.get(key), dict):
             inner[key] = _model(inner[key])
