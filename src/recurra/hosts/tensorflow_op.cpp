@@ -108,8 +108,7 @@ struct Sizes {
 
 std::string text(const TensorShape& shape) {
   std::string s = "(";
-  for (int i = 0; i < shape.dims(); ++i)
-    s += (i ? ", " : "") + std::to_string(shape.dim_size(i));
+  for (int i = 0; i < shape.dims(); ++i) s += (i ? ", " : "") + std::to_string(shape.dim_size(i));
   return s + (shape.dims() == 1 ? ",)" : ")");
 }
 
@@ -175,8 +174,7 @@ void* address_of(Tensor& t) {
 }
 
 void schedule(void* pool, void (*task)(void*), void* context) {
-  static_cast<tensorflow::thread::ThreadPool*>(pool)->Schedule(
-      [task, context] { task(context); });
+  static_cast<tensorflow::thread::ThreadPool*>(pool)->Schedule([task, context] { task(context); });
 }
 
 // What both operations share: the attributes and the call.
@@ -207,8 +205,7 @@ class Operation : public OpKernel {
     const std::int64_t width = p.gates * size.units;
     RECURRA_TRY(reader.take("x", {size.batch, size.time_steps, size.features}, &addresses[kX]));
     RECURRA_TRY(reader.take("kernel", {size.features, width}, &addresses[kKernel]));
-    RECURRA_TRY(
-        reader.take("recurrent_kernel", {size.units, width}, &addresses[kRecurrentKernel]));
+    RECURRA_TRY(reader.take("recurrent_kernel", {size.units, width}, &addresses[kRecurrentKernel]));
     if (number.bias >= 0 && has(p.given, number.bias))
       RECURRA_TRY(p.bias_rows > 1
                       ? reader.take("bias", {p.bias_rows, width}, &addresses[number.bias])
@@ -301,8 +298,7 @@ class Forward : public Operation {
 
     if (c->output_required(results_)) {
       Tensor* cache;
-      RECURRA_TRY(
-          c->allocate_output(results_, TensorShape({save_ ? cache_bytes : 0}), &cache));
+      RECURRA_TRY(c->allocate_output(results_, TensorShape({save_ ? cache_bytes : 0}), &cache));
       if (save_) {
         char* next = static_cast<char*>(address_of(*cache));
         at = 0;
@@ -425,7 +421,7 @@ Status forward_shapes(InferenceContext* c) {
       cache += count(p.cached) * size.slot_bytes(tensorflow::DataTypeSize(type));
     }
   }
-  c->set_output(result, c->Vector(!save ? c->MakeDim(0)
+  c->set_output(result, c->Vector(!save       ? c->MakeDim(0)
                                   : cache < 0 ? c->UnknownDim()
                                               : c->MakeDim(cache)));
   return absl::OkStatus();
@@ -441,12 +437,9 @@ Status backward_shapes(InferenceContext* c) {
     const DimensionHandle width = c->Dim(recurrent, 1);
     const ShapeHandle state = c->MakeShape({c->Dim(x, 0), c->Dim(recurrent, 0)});
     const ShapeHandle shapes[kGradients] = {
-        x,
-        c->MakeShape({c->Dim(x, 2), width}),
-        recurrent,
-        p.bias_rows > 1 ? c->MakeShape({p.bias_rows, width}) : c->Vector(width),
-        state,
-        state,
+        x,         c->MakeShape({c->Dim(x, 2), width}),
+        recurrent, p.bias_rows > 1 ? c->MakeShape({p.bias_rows, width}) : c->Vector(width),
+        state,     state,
     };
     for (int o = 0; o < kGradients; ++o)
       if (has(p.results, o)) c->set_output(result++, shapes[o]);
