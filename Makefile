@@ -1,7 +1,7 @@
 # Two commands for everyone:   make demo   and   make test
 #
-# Needed beforehand: Python >= 3.11, a C++17 compiler and make. Everything else is installed into .venv, and
-# everything that a tool remembers goes to .cache, so nothing is left outside this folder but pip's own cache.
+# Needed beforehand: Python >= 3.11, a C++17 compiler and make. Everything else is installed into .venv (TensorFlow, which
+# wants other versions than JAX and torch, into .venv-tensorflow), and everything that a tool remembers goes to .cache, so nothing is left outside this folder but pip's own cache.
 #
 # All paths are relative: make splits names at spaces, and this folder's own path may have some.
 
@@ -9,11 +9,12 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test lint lint-ruff lint-clang-format lint-mypy lint-imports bench format clean distclean
+.PHONY: help demo test test-jax test-torch test-tensorflow lint lint-ruff lint-clang-format lint-mypy lint-imports bench format clean distclean
 
 # A particular interpreter:    make demo PYTHON=/path/to/python3.12
 PYTHON ?=
 # Arguments passed on:         make test TESTS="tests/test_demo.py -x"   make demo DEMO="--epochs 4"
+# One host alone:              make test-torch   make test-tensorflow TESTS="tests/test_run.py"
 TESTS ?=
 DEMO ?=
 BENCH ?=
@@ -21,29 +22,53 @@ BENCH ?=
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+TF_VENV := .venv-tensorflow
+TF_PY := $(TF_VENV)/bin/python
 BUILD_INPUTS := pyproject.toml CMakeLists.txt $(wildcard csrc/*.* csrc/*/*.* src/recurra/include/*.h)
 CXX_FILES := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp src/recurra/include/*.h)
 PY_DIRS := $(wildcard src tests examples benchmarks tools)
 
-# Only the JAX host is installed here. Keras, Matplotlib and ONNX Runtime would otherwise write to the home folder.
-IN_HERE := KERAS_BACKEND=jax KERAS_HOME="$$PWD/.cache/keras" MPLCONFIGDIR="$$PWD/.cache/matplotlib" \
-  XDG_CACHE_HOME="$$PWD/.cache"
+# Keras, Matplotlib and ONNX Runtime would otherwise write to the home folder.
+IN_HERE := KERAS_HOME="$$PWD/.cache/keras" MPLCONFIGDIR="$$PWD/.cache/matplotlib" XDG_CACHE_HOME="$$PWD/.cache" \
+  TF_CPP_MIN_LOG_LEVEL=2
+
+# Tests that are about the host in KERAS_BACKEND, whichever it is; all others run once, on JAX.
+ON_EVERY_HOST := $(addprefix tests/,$(addsuffix .py,\
+  test_accelerate test_compat test_layers_on_hosts test_right_where_keras_is_wrong test_rnn test_run test_states test_wrappers))
+ON_TORCH := tests/test_torch_host.py
+ON_TENSORFLOW := tests/test_tensorflow_host.py tests/test_tensorflow_op.py
 
 help:
 	@echo "make demo     install into .venv, then train a forecaster on Recurra and on stock Keras, side by side"
-	@echo "make test     lint, all tests, and Keras's own tests of these layers"
+	@echo "make test     lint, all tests, and Keras's own tests of these layers on JAX, torch and TensorFlow"
+	@echo "              on one host alone: make test-jax, test-torch, test-tensorflow"
 	@echo "make lint     formatters (checking only), ruff, mypy, import-linter"
 	@echo "make format   let the formatters rewrite"
 	@echo "make bench    Recurra beside PyTorch, ONNX Runtime and stock Keras"
-	@echo "make clean    remove builds and caches; make distclean removes .venv too"
+	@echo "make clean    remove builds and caches; make distclean removes the environments too"
 
 demo: $(VENV)/installed-demo
-	@$(IN_HERE) $(PY) -m recurra demo $(DEMO)
+	@KERAS_BACKEND=jax $(IN_HERE) $(PY) -m recurra demo $(DEMO)
 
-test: lint
-	@$(IN_HERE) $(PY) -m pytest $(TESTS)
-	@$(if $(TESTS),,echo "Keras's own tests of these layers, on Recurra's classes" && \
-	  $(IN_HERE) $(PY) tests/run_keras_suite.py -q)
+# With TESTS, those alone and on JAX alone.
+test: lint test-jax $(if $(TESTS),,test-torch test-tensorflow)
+
+# $(1): host, $(2): its Python, $(3): what pytest runs unless TESTS says otherwise.
+define test-on
+	@echo "Tests on $(1)"
+	@KERAS_BACKEND=$(1) $(IN_HERE) $(2) -m pytest $(or $(TESTS),$(3))
+	@$(if $(TESTS),,echo "Keras's own tests of these layers on $(1), with Recurra enabled" && \
+	  KERAS_BACKEND=$(1) $(IN_HERE) $(2) tests/run_keras_suite.py -q)
+endef
+
+test-jax: $(VENV)/installed-dev
+	$(call test-on,jax,$(PY))
+
+test-torch: $(VENV)/installed-dev
+	$(call test-on,torch,$(PY),$(ON_EVERY_HOST) $(ON_TORCH))
+
+test-tensorflow: $(TF_VENV)/installed
+	$(call test-on,tensorflow,$(TF_PY),$(ON_EVERY_HOST) $(ON_TENSORFLOW))
 
 # One target each, so that `make -k lint` shows every complaint at once.
 lint: lint-ruff lint-clang-format lint-mypy lint-imports
@@ -72,14 +97,14 @@ format: $(VENV)/installed-dev
 	@$(if $(CXX_FILES),$(VENV)/bin/clang-format -i $(CXX_FILES))
 
 bench: $(VENV)/installed-bench
-	@$(IN_HERE) $(PY) benchmarks/run.py $(BENCH)
+	@KERAS_BACKEND=jax $(IN_HERE) $(PY) benchmarks/run.py $(BENCH)
 
 clean:
 	rm -rf build dist .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
-	rm -f $(VENV)/installed-*
+	rm -f $(VENV)/installed-* $(TF_VENV)/installed
 
 distclean: clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(TF_VENV)
 
 # --- The environment. Each step leaves a stamp, so that a second run goes straight on. ---
 
@@ -129,6 +154,20 @@ $(VENV)/installed-dev: $(VENV)/installed-build $(BUILD_INPUTS)
 
 $(VENV)/installed-bench: $(VENV)/installed-build $(BUILD_INPUTS)
 	$(call install,jax$(,)bench)
+
+# The engine as it was built for .venv: both environments are of one interpreter, and the editable wheel, which holds
+# the compiled module and points to src/, fits either. Building it again finds nothing to compile.
+$(TF_VENV)/installed: $(VENV)/installed-dev
+	@echo "Installing TensorFlow into $(TF_VENV) (some minutes the first time)"
+	@$(PY) -m venv $(TF_VENV)
+	@$(TF_PY) -m pip install --quiet --disable-pip-version-check --upgrade pip
+	@rm -rf .cache/editable && mkdir -p .cache/editable
+	@PATH="$$PWD/$(VENV)/bin:$$PATH" $(PY) -c "from scikit_build_core.build import build_editable; \
+	build_editable('.cache/editable')" > .cache/editable/log 2>&1 || { cat .cache/editable/log >&2; exit 1; }
+	@set -- .cache/editable/*.whl; $(TF_PY) -m pip install --quiet --disable-pip-version-check \
+	  --force-reinstall --no-deps "$$1"; \
+	$(TF_PY) -m pip install --quiet --disable-pip-version-check "$$1[tensorflow,test,plots]"
+	@touch $@
 
 # A comma inside a call's argument.
 , := ,
