@@ -26,6 +26,7 @@ class Run:
     def __init__(self, program: Program, *, strict: bool = False, report: bool = False) -> None:
         self._program, self._strict, self._report = program, strict, report
         self._record: Any = None
+        self._watching: Any = None
         self._remarks: list[str] = []
 
     def start(self) -> None:
@@ -73,7 +74,9 @@ class Run:
         if self._report and self._record is None:
             from recurra.layers import usage
 
-            self._record = usage.watch().__enter__()
+            # Until the interpreter ends; a context that is let go of would end at once.
+            self._watching = usage.watch()
+            self._record = self._watching.__enter__()
         enable(self._strict)
 
     def _tell_legacy(self) -> None:
