@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import os
 import subprocess
 import sys
 import threading
@@ -568,6 +569,33 @@ def test_compile_of_several_scans() -> None:
     compiled = torch.compile(outputs, fullgraph=True, backend="aot_eager")
     for a, b in zip(compiled(tensors), outputs(tensors), strict=True):
         assert_equal(a, b)
+
+
+@pytest.mark.slow
+def test_compiled_keras_models_break_no_graph() -> None:
+    """In a process of its own, where Keras runs on torch."""
+    script = """
+import torch, keras
+from recurra import layers
+inputs = keras.Input((6, 3))
+y = layers.Masking()(inputs)
+y = layers.LSTM(5, return_sequences=True, dropout=0.2, recurrent_dropout=0.1)(y)
+y = layers.RNN([keras.layers.LSTMCell(3), keras.layers.GRUCell(4)], return_sequences=True)(y)
+y = layers.Bidirectional(layers.SimpleRNN(3))(y)
+model = keras.Model(inputs, layers.Dense(1)(y))
+x = torch.randn(4, 6, 3)
+compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+torch.testing.assert_close(compiled(x), model(x))
+compiled(x, training=True).sum().backward()
+assert all(v.value.grad is not None for v in model.trainable_variables)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "KERAS_BACKEND": "torch"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.slow

@@ -93,6 +93,10 @@ def choose(
     return Choice("keras", reason)
 
 
+# torch.compile calls it instead of tracing it.
+choose._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
 def set_num_threads(n: int) -> None:
     """Set how many threads the engine's own pool may use: n >= 1, or 0 for one per core."""
     from recurra import _engine

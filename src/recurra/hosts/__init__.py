@@ -30,6 +30,8 @@ from types import ModuleType
 HOSTS = ("jax", "torch", "tensorflow")
 """Frameworks that Recurra has a host file for."""
 
+_loaded: dict[str, ModuleType] = {}  # rather than an import each time: torch.compile can read it
+
 _KERAS_BACKENDS = ("jax", "torch", "tensorflow")
 _OTHER_BACKENDS = ("numpy", "openvino")  # of Keras's, for inference only
 
@@ -52,11 +54,9 @@ def get(name: str) -> ModuleType | None:
         >>> get("openvino") is None
         True
     """
-    return importlib.import_module(f"recurra.hosts.{name}") if name in HOSTS else None
-
-
-# torch.compile calls it instead of tracing it.
-get._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    if name in HOSTS and name not in _loaded:
+        _loaded[name] = importlib.import_module(f"recurra.hosts.{name}")
+    return _loaded.get(name)
 
 
 def is_traced() -> bool:

@@ -72,7 +72,7 @@ def scan(
     arrays = [array for array in given if array is not None]
     present = _bits(given)
     dtype = _unify(arrays, present)
-    call = calls.choose(config, present, last_output, sequence, trace)
+    call = _choose(config, present, last_output, sequence, trace)
     values = ops.run(arrays, call.options)
     return _results(call, values, dtype)
 
@@ -107,7 +107,7 @@ def scan_many(scans: Sequence[tuple[Config, dict[str, Any]]]) -> list[dict[str, 
         own = [array for array in given if array is not None]
         present = _bits(given)
         dtypes.append(_unify(own, present))
-        call = calls.choose(
+        call = _choose(
             config,
             present,
             arguments.get("last_output", True),
@@ -207,6 +207,20 @@ def equivalent_activations() -> dict[Callable[..., Any], str]:
         torch.exp: "exponential",
         functional.softplus: "softplus",
     }
+
+
+def _choose(config: Config, *rest: Any) -> calls.Call:
+    if not torch.compiler.is_compiling():
+        return calls.choose(config, *rest)
+    return calls.choose_by_options(
+        config.cell,
+        config.reset_after,
+        config.activation,
+        config.recurrent_activation,
+        config.go_backwards,
+        config.zero_output_for_mask,
+        *rest,
+    )
 
 
 def _bits(given: Sequence[Any]) -> int:

@@ -187,6 +187,34 @@ def choose(config: Config, present: int, last_output: bool, sequence: bool, trac
     return call
 
 
+def choose_by_options(
+    cell: str,
+    reset_after: bool,
+    activation: str,
+    recurrent_activation: str,
+    go_backwards: bool,
+    zero_output_for_mask: bool,
+    *rest: Any,
+) -> Call:
+    """`choose`, with the configuration's fields one by one.
+
+    For torch.compile, which calls this function instead of tracing it: a configuration that is made
+    in what it traces would not reach us whole.
+    """
+    config = Config(
+        cell,
+        reset_after=reset_after,
+        activation=activation,
+        recurrent_activation=recurrent_activation,
+        go_backwards=go_backwards,
+        zero_output_for_mask=zero_output_for_mask,
+    )
+    return choose(config, *rest)
+
+
+choose_by_options._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
 def decode(options: Sequence[int]) -> tuple[Call, ...]:
     """The forward calls, one per eight integers."""
     key = tuple(options)
@@ -287,7 +315,3 @@ def _config_of(numbers: Sequence[int]) -> Config:
 
 def _split(options: tuple[int, ...]) -> list[tuple[int, ...]]:
     return [options[i : i + _OPTIONS] for i in range(0, len(options), _OPTIONS)]
-
-
-# torch.compile calls it instead of tracing it: its result depends on nothing else.
-choose._dynamo_marked_constant = True  # type: ignore[attr-defined]

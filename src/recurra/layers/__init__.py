@@ -33,6 +33,9 @@ from recurra.layers.saving import custom_objects, recurra_classes
 from recurra.layers.simple_rnn import SimpleRNN
 from recurra.layers.time_distributed import TimeDistributed
 
+# Now rather than in a layer's first call, which torch.compile may be reading: it cannot import.
+hosts.get(keras.backend.backend())
+
 __all__ = ["GRU", "LSTM", "RNN", "Bidirectional", "SimpleRNN", "TimeDistributed"]
 __all__ += ["ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"]
 __all__ += ["custom_objects", "recurra_classes"]

@@ -75,3 +75,7 @@ def check_activation(argument: str, value: Any) -> None:
             f"{message} Expected for `{argument}` a function, None (linear), or a name; the engine "
             f"compiles in {', '.join(ACTIVATIONS)}."
         ) from None
+
+
+# torch.compile calls it instead of tracing it.
+engine_name._dynamo_marked_constant = True  # type: ignore[attr-defined]

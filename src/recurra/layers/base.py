@@ -23,9 +23,10 @@ from recurra.layers.metaclass import LayerType
 
 _log = logging.getLogger("recurra")
 
-Requests = Generator[tuple[Config, dict[str, Any]], dict[str, Any], Any]
-"""A call in progress: yields each scan that it needs of the engine, is sent the scan's results by
-name, and returns the layer's result."""
+Requests = Generator[Any, Any, None]
+"""A call in progress: yields each scan that it needs of the engine, (Config, arguments), is sent
+the scan's results by name, and yields `Done` with the layer's result. It returns nothing because
+torch.compile does not know what a generator returns."""
 
 
 @dataclass
@@ -35,6 +36,13 @@ class Outcome:
     output: Any
     states: list[Any]
     trace: dict[str, Any] | None = None
+
+
+@dataclass
+class Done:
+    """The last thing that a call in progress yields: its result."""
+
+    value: Any
 
 
 def drive(*calls: Requests) -> list[Any]:
@@ -50,11 +58,12 @@ def drive(*calls: Requests) -> list[Any]:
     asking: dict[int, tuple[Config, dict[str, Any]]] = {}
 
     def advance(index: int, answer: dict[str, Any] | None) -> None:
-        try:
-            asking[index] = calls[index].send(answer)  # type: ignore[arg-type]
-        except StopIteration as end:
+        asked = calls[index].send(answer)
+        if isinstance(asked, Done):
             asking.pop(index, None)
-            results[index] = end.value
+            results[index] = asked.value
+        else:
+            asking[index] = asked
 
     for index in range(len(calls)):
         advance(index, None)
@@ -111,13 +120,18 @@ class Recurrent(metaclass=LayerType):
         choice = self._choose_engine(x)
         usage.record(self, choice)
         if choice.engine == "cpu":
-            outcome = yield from self._fused_scans(x, initial, keep, training)
+            # Not `yield from`: torch.compile cannot send through it.
+            scans = self._fused_scans(x, initial, keep, training)
+            outcome = scans.send(None)
+            while not isinstance(outcome, Outcome):
+                answer = yield outcome
+                outcome = scans.send(answer)
         else:
             self._tell_fallback(choice)
             outcome = self._keras_scan(x, initial, keep, training)
         if self.stateful:
             states.assign(self, outcome.states)
-        return self._result(outcome)
+        yield Done(self._result(outcome))
 
     def _result(self: Any, outcome: Outcome) -> Any:
         return (outcome.output, *outcome.states) if self.return_state else outcome.output
@@ -184,8 +198,11 @@ class Recurrent(metaclass=LayerType):
 
     def _fused_scans(
         self: Any, x: Any, initial: list[Any] | None, mask: Any, training: bool
-    ) -> Generator[tuple[Config, dict[str, Any]], dict[str, Any], Outcome]:
-        """One scan per cell. In a stack each reads the sequence that the one below it wrote."""
+    ) -> Generator[Any, Any, None]:
+        """One scan per cell, then the Outcome.
+
+        In a stack each cell reads the sequence that the one below it wrote.
+        """
         stack = cells.cells_of(self)
         given = self._checked_states(stack, initial)
         final: list[list[Any]] = []
@@ -226,7 +243,7 @@ class Recurrent(metaclass=LayerType):
         if self.return_trace:
             trace = {name: self._cast(results[name]) for name in spec.trace_names}
         stacked = isinstance(self.cell, keras.layers.StackedRNNCells)
-        return Outcome(output, list(final) if stacked else final[0], trace)
+        yield Outcome(output, list(final) if stacked else final[0], trace)
 
     def _checked_states(
         self: Any, stack: Sequence[Any], given: list[Any] | None
@@ -371,6 +388,9 @@ class Recurrent(metaclass=LayerType):
         if mask is not None:
             inputs = (sequences, ops.expand_dims(ops.cast(mask, "bool"), -1))
             carry, step = [self._zero_output(sequences, flat), *flat], masked_step
+        length = sequences.shape[1]
+        if backend.backend() == "torch":
+            length = int(length)  # a tensor while torch traces, and then Keras masks by it
         last, outputs, final = backend.rnn(
             step,
             inputs,
@@ -378,8 +398,8 @@ class Recurrent(metaclass=LayerType):
             go_backwards=self.go_backwards,
             mask=None,
             # One step needs no loop, which JAX would compile anew for every call outside of jit.
-            unroll=self.unroll or sequences.shape[1] == 1,
-            input_length=sequences.shape[1],
+            unroll=self.unroll or length == 1,
+            input_length=length,
             return_all_outputs=self.return_sequences,
         )
         final = list(final)

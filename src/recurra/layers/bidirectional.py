@@ -11,6 +11,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 
+from recurra import hosts
 from recurra.layers import cells, checks, legacy, states, unpack
 from recurra.layers.base import Recurrent, drive
 from recurra.layers.fused import holds_recurra
@@ -94,6 +95,7 @@ class Bidirectional(keras.layers.Bidirectional, metaclass=LayerType):
         self.forward_layer._batch_of_constructor = batch
         self.backward_layer._batch_of_constructor = batch
         self._given_weights = None if weights is None else tuple(weights)
+        self._kind_of_result: tuple[Any, Any] = (None, None)
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
@@ -108,6 +110,9 @@ class Bidirectional(keras.layers.Bidirectional, metaclass=LayerType):
     def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
         """Make both layers' weights."""
         super().build(sequences_shape)
+        if all(getattr(layer, "cell_spec", None) for layer in self._layer_pair()):
+            # Makes the result's class, which torch.compile could not do in a call.
+            self.compute_output_spec(keras.KerasTensor(tuple(sequences_shape)))
         weights, self._given_weights = self._given_weights, None
         if weights is None:
             return
@@ -137,7 +142,7 @@ class Bidirectional(keras.layers.Bidirectional, metaclass=LayerType):
         if call.get("sequences") is not None:
             self._check_call(call)
         result = super().__call__(*args, **kwargs)
-        if hasattr(result, "shape"):
+        if hasattr(result, "shape") and not hosts.is_traced():
             self._check_unpacking(sys._getframe(1), result)
         return result
 
@@ -306,13 +311,28 @@ class Bidirectional(keras.layers.Bidirectional, metaclass=LayerType):
         """Two layers' results as this layer's, for tensors and their specifications alike."""
         if not self.return_state:
             outputs = merge(forward, backward)
-            return outputs[0] if len(outputs) == 1 else self._contents([], []).named(outputs)
+            if len(outputs) == 1:
+                return outputs[0]
+            return self._result_class(None, None)(*outputs)
         outputs = merge(forward[0], backward[0])
-        names = [
-            list(getattr(result, "_fields", ())[1:]) or _state_names(layer, len(result) - 1)
-            for result, layer in zip((forward, backward), self._layer_pair(), strict=True)
-        ]
-        return self._contents(*names).named([*outputs, *forward[1:], *backward[1:]])
+        cls = self._result_class(forward, backward)
+        return cls(*outputs, *forward[1:], *backward[1:])
+
+    def _result_class(self, forward: Any, backward: Any) -> Any:
+        """The class of this layer's named tuples; made anew only if an option has changed."""
+        options = (self.merge_mode, self.return_sequences, self.return_state)
+        known, cls = self._kind_of_result
+        if known == options:
+            return cls
+        names: list[list[str]] = [[], []]
+        if forward is not None:
+            names = [
+                list(getattr(result, "_fields", ())[1:]) or _state_names(layer, len(result) - 1)
+                for result, layer in zip((forward, backward), self._layer_pair(), strict=True)
+            ]
+        cls = self._contents(*names).result_class()
+        self._kind_of_result = (options, cls)
+        return cls
 
     def _contents(self, forward_names: Sequence[str], backward_names: Sequence[str]) -> Contents:
         when = "every step" if self.return_sequences else "the last kept step"

@@ -13,11 +13,18 @@ import keras
 from keras import ops
 from keras.src.backend import AutocastScope
 
+from recurra import hosts
 from recurra.cells import ACTIVATIONS, CELLS, CellSpec
 from recurra.engine import Config
 from recurra.layers.activations import engine_name
 
-_config = functools.lru_cache(maxsize=None)(Config)
+_kept_config = functools.lru_cache(maxsize=None)(Config)
+
+
+def _config(cell: str, **options: Any) -> Config:
+    # What torch.compile reads may not call the cache, and reads it once only.
+    return Config(cell, **options) if hosts.is_traced() else _kept_config(cell, **options)
+
 
 _SPECS = {
     keras.layers.LSTMCell: CELLS["lstm"],

@@ -20,6 +20,7 @@ import keras
 from keras import ops, tree
 from keras.src.models.functional import Functional
 
+from recurra import hosts
 from recurra.cells import CellSpec
 from recurra.engine import check_engine
 from recurra.layers import checks, legacy, outputs, unpack
@@ -131,7 +132,7 @@ class FusedRNN(Recurrent):
             if not tree.is_nested(call.get("mask")):
                 checks.check_mask(call.get("mask"), sequences, self.name)
         result = self._call_without_trace_losses(args, kwargs)
-        if hasattr(result, "shape") and self.cell_spec is not None:
+        if hasattr(result, "shape") and self.cell_spec is not None and not hosts.is_traced():
             self._check_unpacking(sys._getframe(1), result)
         return result
 
@@ -148,6 +149,8 @@ class FusedRNN(Recurrent):
     @property
     def activity_regularizer(self: Any) -> Any:
         """Keras's attribute; None for Keras's own code during a call with a trace."""
+        if not self.return_trace:
+            return self._activity_regularizer
         hidden = any(layer is self for layer in _regularizing_themselves.get())
         return None if hidden else self._activity_regularizer
 
