@@ -56,7 +56,15 @@ class Run:
             failure = error
         else:
             return
-        raise_as_program(failure)
+        raise_as_program(failure, self._remark_on(failure))
+
+    def _remark_on(self, error: BaseException) -> str | None:
+        """Strict mode's own words, if they are why the program failed."""
+        usage = sys.modules.get("recurra.layers.usage")
+        refusal = None if usage is None else usage.refusal()
+        if refusal is None or refusal not in str(error):
+            return None
+        return f"\nrecurra run --strict: {refusal}"
 
     def _choose_framework(self) -> None:
         remark = hook.choose_framework()

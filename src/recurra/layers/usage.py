@@ -21,6 +21,7 @@ from typing import Any
 from recurra.engine import Choice
 
 _strict = False
+_refusal: str | None = None
 _watching: tuple[Record, ...] = ()
 _active = False  # `_strict or _watching`: the one thing that an unwatched call looks at
 
@@ -102,12 +103,19 @@ def _record(layer: Any, choice: Choice) -> None:
         ways = [advice] if advice else []
         if hasattr(layer, "engine"):
             ways.append("build the layer with engine='keras' to allow it")
-        ways.append("leave strict mode: recurra.enable(strict=False)")
+        ways.append("leave strict mode (recurra.enable(strict=False), or no --strict)")
         change = ", or ".join(ways)
-        raise ValueError(
+        global _refusal
+        _refusal = (
             f"Layer {layer.name!r} ({_kind(layer)}) would run on Keras's own scan, which strict "
             f"mode forbids: {reason}. {change[0].upper()}{change[1:]}."
         )
+        raise ValueError(_refusal)
+
+
+def refusal() -> str | None:
+    """What strict mode said last: Keras buries it in a report of the call's arguments."""
+    return _refusal
 
 
 def split_reason(reason: str) -> tuple[str, str]:
