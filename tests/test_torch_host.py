@@ -578,8 +578,7 @@ def test_compiled_keras_models_break_no_graph() -> None:
 import torch, keras
 from recurra import layers
 inputs = keras.Input((6, 3))
-y = layers.Masking()(inputs)
-y = layers.LSTM(5, return_sequences=True, dropout=0.2, recurrent_dropout=0.1)(y)
+y = layers.LSTM(5, return_sequences=True, dropout=0.2, recurrent_dropout=0.1)(inputs)
 y = layers.RNN([keras.layers.LSTMCell(3), keras.layers.GRUCell(4)], return_sequences=True)(y)
 y = layers.Bidirectional(layers.SimpleRNN(3))(y)
 model = keras.Model(inputs, layers.Dense(1)(y))
