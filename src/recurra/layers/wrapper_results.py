@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from recurra import hosts
 from recurra.layers import unpack
 
 
@@ -28,6 +29,10 @@ class Contents:
     layer: str
     fields: tuple[tuple[str, str], ...]
     advice: str
+
+    def result_class(self) -> Any:
+        """The class of the named tuple: called with the values, one by one."""
+        return _class(self)
 
     def named(self, values: Iterable[Any]) -> Any:
         """The values as a tuple with names."""
@@ -63,20 +68,24 @@ def _restore(contents: Contents, values: tuple[Any, ...]) -> Any:
     return contents.named(values)
 
 
+# Functions of the module, not closures: torch.compile can read these.
+def _iterate(self: Any) -> Iterator[Any]:
+    if hosts.is_traced():
+        return tuple.__iter__(self)
+    count = unpack.names_being_unpacked(sys._getframe(1))
+    if count is not None and count != len(self):
+        values = [self[index] for index in range(len(self))]
+        raise ValueError(type(self)._contents.describe_unpacking(count, values))
+    return tuple.__iter__(self)
+
+
+def _reduce(self: Any) -> Any:
+    return _restore, (type(self)._contents, tuple(self))
+
+
 @functools.lru_cache(maxsize=256)
 def _class(contents: Contents) -> type:
     names = [name for name, _ in contents.fields]
-
-    def iterate(self: Any) -> Iterator[Any]:
-        count = unpack.names_being_unpacked(sys._getframe(1))
-        if count is not None and count != len(names):
-            values = [tuple.__getitem__(self, index) for index in range(len(names))]
-            raise ValueError(contents.describe_unpacking(count, values))
-        return tuple.__iter__(self)
-
-    def reduce(self: Any) -> Any:
-        return _restore, (contents, tuple(self))
-
     title = f"{contents.layer.partition('(')[0]}Result"
     base = namedtuple(title, names)  # type: ignore[misc]
     return type(
@@ -86,7 +95,8 @@ def _class(contents: Contents) -> type:
             "__slots__": (),
             "__module__": __name__,
             "__doc__": f"Outputs of a {contents.layer}: {', '.join(names)}.",
-            "__iter__": iterate,
-            "__reduce__": reduce,
+            "_contents": contents,
+            "__iter__": _iterate,
+            "__reduce__": _reduce,
         },
     )
