@@ -512,3 +512,20 @@ def test_variable_numbers_of_items(training: bool) -> None:
             model.fit(x, np.zeros((B, 4)), verbose=0)
         else:
             same(model.predict(x, verbose=0), model(x))
+
+
+@pytest.mark.skipif(HOST != "torch", reason="torch.compile")
+@pytest.mark.parametrize("kind", ["output", "states", "items"])
+def test_wrappers_compile_without_a_graph_break(kind: str) -> None:
+    import torch
+
+    x = tensor(NESTED if kind == "items" else X)
+    layer = {
+        "output": lambda: layers.Bidirectional(layers.LSTM(U, return_sequences=True)),
+        "states": lambda: layers.Bidirectional(layers.GRU(U, return_state=True)),
+        "items": lambda: layers.TimeDistributed(layers.GRU(U)),
+    }[kind]()
+    expected = layer(x)
+    got = torch.compile(layer, backend="eager", fullgraph=True)(x)
+    assert type(got) is type(expected)
+    all_same(got, expected)
