@@ -333,16 +333,16 @@ def test_tensorflow_keras_imported_later(tmp_path: Path) -> None:
     pytest.importorskip("tensorflow")
     code = """
         import keras
-        stock = keras.layers.LSTM
+        kept = [keras.layers.LSTM]  # a global of its own would be replaced
         import recurra
         recurra.enable()
         import tensorflow as tf
         from tensorflow.keras.layers import LSTM
         import tensorflow.keras.layers as later
-        assert LSTM is later.LSTM is tf.keras.layers.LSTM is keras.layers.LSTM is not stock
+        assert LSTM is later.LSTM is tf.keras.layers.LSTM is keras.layers.LSTM is not kept[0]
         assert LSTM.__module__ == "recurra.layers.lstm"
         recurra.disable()
-        assert later.LSTM is tf.keras.layers.LSTM is keras.layers.LSTM is stock
+        assert later.LSTM is tf.keras.layers.LSTM is keras.layers.LSTM is kept[0]
     """
     subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
