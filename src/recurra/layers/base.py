@@ -18,7 +18,7 @@ from keras.src import backend
 
 from recurra import hosts
 from recurra.engine import Choice, Config, choose
-from recurra.layers import cells, checks, legacy, plain, states, usage
+from recurra.layers import cell_scan, cells, checks, legacy, plain, states, usage
 from recurra.layers.metaclass import LayerType
 
 _log = logging.getLogger("recurra")
@@ -240,7 +240,8 @@ class Recurrent(metaclass=LayerType):
                     mask = ops.flip(mask, axis=1)  # the sequence is in processing order
         output = self._cast(results["sequence" if self.return_sequences else "last_output"])
         trace = None
-        if self.return_trace:
+        if self.return_trace:  # of a single cell
+            assert spec is not None
             trace = {name: self._cast(results[name]) for name in spec.trace_names}
         stacked = isinstance(self.cell, keras.layers.StackedRNNCells)
         yield Outcome(output, list(final) if stacked else final[0], trace)
@@ -345,76 +346,10 @@ class Recurrent(metaclass=LayerType):
     def inner_loop(
         self: Any, sequences: Any, initial_state: Any, mask: Any, training: bool = False
     ) -> Any:
-        """Keras's scan over the cell: (last output, outputs of every step, final states).
-
-        Masks are applied here instead of by Keras, whose hosts differ: a masked step carries every
-        state on and repeats the previous output, zeros before the first kept step.
-        """
+        """Keras's scan over the cell: (last output, outputs of every step, final states)."""
         if self._uses_cudnn():
             return self.stock.inner_loop(self, sequences, initial_state, mask, training=training)
-        cell_arguments = {}
-        if isinstance(self.cell, keras.Layer) and self.cell._call_has_training_arg:
-            cell_arguments["training"] = training
-        if not tree.is_nested(initial_state):
-            initial_state = [initial_state]
-        flat = tree.flatten(initial_state)
-
-        def advance(x_t: Any, states: Sequence[Any]) -> tuple[Any, list[Any]]:
-            nested = tree.pack_sequence_as(initial_state, list(states))
-            output, new = self.cell(x_t, nested, **cell_arguments)
-            new = tree.flatten(new)
-            if len(new) != len(flat):
-                raise ValueError(
-                    f"The cell of layer {self.name!r}, a {type(self.cell).__name__}, returned "
-                    f"{len(new)} states; its initial state has {len(flat)}."
-                )
-            return output, new
-
-        def plain_step(x_t: Any, carry: Any) -> tuple[Any, list[Any]]:
-            return advance(x_t, carry)
-
-        def masked_step(inputs: Any, carry: Any) -> tuple[Any, list[Any]]:
-            x_t, keep = inputs
-            previous, *states = carry
-            output, new = advance(x_t, states)
-            output = _where(keep, output, previous)
-            new = [_where(keep, a, b) for a, b in zip(new, states, strict=True)]
-            shown = output
-            if self.zero_output_for_mask:
-                shown = _where(keep, output, ops.zeros_like(output))
-            return shown, [output, *new]
-
-        inputs, carry, step = sequences, flat, plain_step
-        if mask is not None:
-            inputs = (sequences, ops.expand_dims(ops.cast(mask, "bool"), -1))
-            carry, step = [self._zero_output(sequences, flat), *flat], masked_step
-        length = sequences.shape[1]
-        if backend.backend() == "torch":
-            length = int(length)  # a tensor while torch traces, and then Keras masks by it
-        last, outputs, final = backend.rnn(
-            step,
-            inputs,
-            carry,
-            go_backwards=self.go_backwards,
-            mask=None,
-            # One step needs no loop, which JAX would compile anew for every call outside of jit.
-            unroll=self.unroll or length == 1,
-            input_length=length,
-            return_all_outputs=self.return_sequences,
-        )
-        final = list(final)
-        if mask is not None:
-            last, *final = final
-        return last, outputs, tree.pack_sequence_as(initial_state, final)
-
-    def _zero_output(self: Any, x: Any, initial: list[Any]) -> Any:
-        """What a masked step shows before the first kept one."""
-        shape = self.stock.compute_output_shape(self, tuple(x.shape))
-        shape = shape[0] if self.return_state else shape
-        shape = shape[2:] if self.return_sequences else shape[1:]
-        if None in shape:
-            return ops.zeros_like(initial[0])
-        return ops.zeros((ops.shape(x)[0], *shape), dtype=initial[0].dtype)
+        return cell_scan.scan(self, sequences, initial_state, mask, training)
 
     def _uses_cudnn(self: Any) -> bool:
         """Whether stock's own loop is wanted, which runs cuDNN: by name, or on a GPU."""
@@ -472,10 +407,3 @@ class Recurrent(metaclass=LayerType):
 
 # A method named `reset_state` has an argument called `states`, as users of Keras 2 know it.
 _reset = states.reset
-
-
-def _where(keep: Any, a: Any, b: Any) -> Any:
-    """Rows of `a` where keep, (batch, 1), is True, else of b."""
-    while len(keep.shape) < len(a.shape):
-        keep = ops.expand_dims(keep, -1)
-    return ops.where(keep, a, b)
