@@ -26,6 +26,37 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
         sys.modules.pop(name, None)
 
 
+@pytest.fixture
+def hosts(run: Any) -> Any:
+    """The program benchmarks/hosts.py as a module."""
+    sys.modules.pop("hosts", None)
+    yield importlib.import_module("hosts")
+    sys.modules.pop("hosts", None)
+
+
+@pytest.mark.parametrize(
+    "kind", ["plain", "masked", "recurrent_dropout", "bidirectional", "stacked"]
+)
+def test_training_steps_of_both_are_timed(hosts: Any, kind: str) -> None:
+    times = hosts.measure("gru", kind, (4, 5, 3, 2), rounds=2)
+    assert times.keys() == {"recurra", "stock"}
+    assert all(len(each) == 2 and min(each) > 0 for each in times.values())
+
+
+def test_models_that_differ_are_not_timed(hosts: Any) -> None:
+    import keras
+
+    import recurra.layers
+
+    shape = (4, 5, 3, 2)
+    models = {
+        "recurra": hosts.build(recurra.layers, "lstm", "plain", shape),
+        "stock": hosts.build(keras.layers, "lstm", "plain", shape),
+    }
+    with pytest.raises(RuntimeError, match="losses differ"):
+        hosts.compare(models, *hosts.data("plain", shape))
+
+
 def test_options(run: Any, tmp_path: Path) -> None:
     path = tmp_path / "new folder" / "found.json"
     options = run.arguments(["--shapes", "3,0", "--peers", "recurra", "--json", str(path)])

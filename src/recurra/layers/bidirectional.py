@@ -129,16 +129,7 @@ class Bidirectional(keras.layers.Bidirectional, metaclass=LayerType):
     # --- Calling ---
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        names = ("sequences", "initial_state", "mask")
-        positional = [
-            checks.arrays_from_lists(name, value, self.name)
-            for name, value in zip(names, args, strict=False)
-        ]
-        args = (*positional, *args[len(positional) :])
-        for name in names:
-            if name in kwargs:
-                kwargs[name] = checks.arrays_from_lists(name, kwargs[name], self.name)
-        call = dict(zip(names, args, strict=False)) | kwargs
+        args, kwargs, call = checks.call_arguments(args, kwargs, self.name)
         if call.get("sequences") is not None:
             self._check_call(call)
         result = super().__call__(*args, **kwargs)

@@ -79,6 +79,31 @@ def arrays_from_lists(argument: str, value: Any, layer: str) -> Any:
     return value
 
 
+def call_arguments(
+    args: tuple[Any, ...], kwargs: dict[str, Any], layer: str
+) -> tuple[tuple[Any, ...], dict[str, Any], dict[str, Any]]:
+    """A recurrent layer's call arguments, with arrays in place of lists of numbers.
+
+    Args:
+        args, kwargs: as `__call__` got them.
+        layer: the layer's name.
+
+    Returns:
+        args and kwargs to hand on, and those of sequences, initial_state and mask that were given,
+        by name.
+    """
+    names = ("sequences", "initial_state", "mask")
+    positional = [
+        arrays_from_lists(name, value, layer) for name, value in zip(names, args, strict=False)
+    ]
+    args = (*positional, *args[len(positional) :])
+    kwargs = {
+        name: arrays_from_lists(name, value, layer) if name in names else value
+        for name, value in kwargs.items()
+    }
+    return args, kwargs, dict(zip(names, args, strict=False)) | kwargs
+
+
 def check_inputs(sequences: Any, features: int | None, spec: CellSpec, layer: str) -> None:
     """Raise ValueError unless the input is (batch, time_steps, features).
 

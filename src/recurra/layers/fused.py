@@ -112,16 +112,7 @@ class FusedRNN(Recurrent):
     # --- Calling ---
 
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
-        names = ("sequences", "initial_state", "mask")
-        positional = [
-            checks.arrays_from_lists(name, value, self.name)
-            for name, value in zip(names, args, strict=False)
-        ]
-        args = (*positional, *args[len(positional) :])
-        for name in names:
-            if name in kwargs:
-                kwargs[name] = checks.arrays_from_lists(name, kwargs[name], self.name)
-        call = dict(zip(names, args, strict=False)) | kwargs
+        args, kwargs, call = checks.call_arguments(args, kwargs, self.name)
         sequences = call.get("sequences")
         if sequences is not None and self.cell_spec is not None:
             features = self.cell.kernel.shape[0] if self.built else None
