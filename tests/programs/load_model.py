@@ -41,6 +41,5 @@ model = keras.models.load_model(FOLDER / "model.keras")
 print("losses", *model.fit(x, y, epochs=2, shuffle=False, verbose=0).history["loss"])
 print("steps", int(model.optimizer.iterations))
 model.save(FOLDER / f"{COMMAND}-again.keras")
-print(
-    "again", *keras.models.load_model(FOLDER / f"{COMMAND}-again.keras").predict(x[:3], verbose=0)
-)
+again = keras.models.load_model(FOLDER / f"{COMMAND}-again.keras")
+print("again", *again.predict(x[:3], verbose=0).ravel())

@@ -56,7 +56,7 @@ with tempfile.TemporaryDirectory() as folder:
     path = os.path.join(folder, "forecaster.keras")
     model.save(path)
     again = keras.models.load_model(path)
-print("loaded", np.ravel(again.predict(x[:3], verbose=0)))
+print("loaded", *np.ravel(again.predict(x[:3], verbose=0)))
 print(
     "is a GRU", isinstance(again.think, keras.layers.GRU), isinstance(model.read, keras.layers.RNN)
 )
