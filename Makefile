@@ -1,7 +1,8 @@
 # Two commands for everyone:   make demo   and   make test
 #
 # Needed beforehand: Python >= 3.11, a C++17 compiler and make. Everything else is installed into .venv (TensorFlow, which
-# wants other versions than JAX and torch, into .venv-tensorflow), and everything that a tool remembers goes to .cache, so nothing is left outside this folder but pip's own cache.
+# wants other versions than JAX and torch, into .venv-tensorflow), and everything that a tool remembers goes to .cache, so
+# nothing is left outside this folder but pip's own cache.
 #
 # All paths are relative: make splits names at spaces, and this folder's own path may have some.
 
@@ -9,7 +10,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-jax test-torch test-tensorflow lint lint-ruff lint-clang-format lint-mypy lint-imports bench format clean distclean
+.PHONY: help demo test test-jax test-torch test-tensorflow lint lint-ruff lint-clang-format lint-mypy lint-imports bench bench-hosts format clean distclean
 
 # A particular interpreter:    make demo PYTHON=/path/to/python3.12
 PYTHON ?=
@@ -45,6 +46,7 @@ help:
 	@echo "make lint     formatters (checking only), ruff, mypy, import-linter"
 	@echo "make format   let the formatters rewrite"
 	@echo "make bench    Recurra beside PyTorch, ONNX Runtime and stock Keras"
+	@echo "make bench-hosts   training steps of whole models beside stock Keras, on each host"
 	@echo "make clean    remove builds and caches; make distclean removes the environments too"
 
 demo: $(VENV)/installed-demo
@@ -62,7 +64,7 @@ define test-on
 endef
 
 test-jax: $(VENV)/installed-dev
-	$(call test-on,jax,$(PY))
+	$(call test-on,jax,$(PY),$(addprefix --ignore=,$(ON_TORCH)))
 
 test-torch: $(VENV)/installed-dev
 	$(call test-on,torch,$(PY),$(ON_EVERY_HOST) $(ON_TORCH))
@@ -98,6 +100,11 @@ format: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-bench
 	@KERAS_BACKEND=jax $(IN_HERE) $(PY) benchmarks/run.py $(BENCH)
+
+bench-hosts: $(VENV)/installed-bench $(TF_VENV)/installed
+	@KERAS_BACKEND=jax $(IN_HERE) $(PY) benchmarks/hosts.py $(BENCH)
+	@KERAS_BACKEND=torch $(IN_HERE) $(PY) benchmarks/hosts.py $(BENCH)
+	@KERAS_BACKEND=tensorflow $(IN_HERE) $(TF_PY) benchmarks/hosts.py $(BENCH)
 
 clean:
 	rm -rf build dist .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
