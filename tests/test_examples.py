@@ -139,3 +139,11 @@ def test_runs_as_a_script_without_any_configuration(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "LSTM(1): one value, (1, 1)" in done.stdout
+
+
+def test_states_that_stay(capsys):
+    run("i_states_that_stay")
+    out = capsys.readouterr().out
+    assert "in pieces and at once: True" in out
+    assert "after a restart:       True" in out
+    assert "sensor 2: [0. 0. 0.]" in out
