@@ -80,14 +80,15 @@ class ForwardScan {
     unsigned char* began;    // a step was kept
   };
 
+  // Hosts lay the saved arrays one behind the other.  Advised one by one, each would lose the huge
+  // pages at its two ends.
   void advise_outputs() {
     const std::size_t bytes = sizeof(T) * std::size_t(p_.batch * p_.time_steps * p_.units);
-    if (bytes < (std::size_t(4) << 20)) return;
+    HugePages pages;
     Slots<void*> s = a_.slots;
-    for_each_slot(s, [bytes](void* p) {
-      if (p) advise_huge_pages(p, bytes);
-    });
-    if (a_.sequence) advise_huge_pages(a_.sequence, bytes);
+    for_each_slot(s, [&](void* p) { pages.add(p, bytes); });
+    pages.add(a_.sequence, bytes);
+    pages.advise();
   }
 
   void lay_out_shared(Arena& arena) {

@@ -43,6 +43,25 @@ void advise_huge_pages(void* data, std::size_t bytes) {
 #endif
 }
 
+void HugePages::add(void* data, std::size_t bytes) {
+  if (!data || count_ == kMost) return;
+  char* const begin = static_cast<char*>(data);
+  int at = count_++;
+  for (; at > 0 && ranges_[at - 1].begin > begin; --at) ranges_[at] = ranges_[at - 1];
+  ranges_[at] = {begin, begin + bytes};
+}
+
+void HugePages::advise() {
+  constexpr std::size_t worth_it = std::size_t(4) << 20, gap = 4096;
+  for (int first = 0, next; first < count_; first = next) {
+    char* end = ranges_[first].end;
+    for (next = first + 1; next < count_ && ranges_[next].begin <= end + gap; ++next)
+      if (ranges_[next].end > end) end = ranges_[next].end;
+    const std::size_t bytes = std::size_t(end - ranges_[first].begin);
+    if (bytes >= worth_it) advise_huge_pages(ranges_[first].begin, bytes);
+  }
+}
+
 Workspace::Workspace(std::size_t bytes) : data_(nullptr), capacity_(0) {
   bytes = (bytes + 63) / 64 * 64;
   if (bytes == 0) bytes = 64;

@@ -25,6 +25,21 @@ class Workspace {
 // Asks the kernel for huge pages under a large array that is about to be written in full.
 void advise_huge_pages(void* data, std::size_t bytes);
 
+// The same for several arrays, of which neighbours count as one.
+class HugePages {
+ public:
+  void add(void* data, std::size_t bytes);  // null: nothing
+  void advise();
+
+ private:
+  static constexpr int kMost = 24;
+  struct Range {
+    char *begin, *end;
+  };
+  Range ranges_[kMost];
+  int count_ = 0;
+};
+
 // Hands out consecutive aligned pieces; with a null base it only measures.
 class Arena {
  public:
