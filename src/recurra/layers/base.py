@@ -175,7 +175,10 @@ class Recurrent(metaclass=LayerType):
 
     def build(self: Any, sequences_shape: Any, initial_state_shape: Any = None) -> None:
         """Make the cell's weights and, for a stateful layer, the states."""
-        super().build(legacy.with_batch(self, sequences_shape), initial_state_shape)  # type: ignore[misc]
+        shape = legacy.with_batch(self, sequences_shape)
+        if self.stateful and self.states is None and shape[0] is None:
+            states.create(self, None)  # says what to do
+        super().build(shape, initial_state_shape)  # type: ignore[misc]
 
     def _create_state_variables(self: Any, batch_size: int) -> None:
         states.create(self, batch_size)
@@ -253,13 +256,24 @@ class Recurrent(metaclass=LayerType):
     ) -> list[Any] | None:
         if given is None:
             return None
-        names = [name for cell in stack for name in cells.spec_of(cell).state_outputs]  # type: ignore[union-attr]
-        if len(given) != len(names):
+        places = [
+            (f"{name} of cell {index}" if len(stack) > 1 else name, cell.units)
+            for index, cell in enumerate(stack)
+            for name in cells.spec_of(cell).state_outputs  # type: ignore[union-attr]
+        ]
+        if len(given) != len(places):
             raise ValueError(
                 f"initial_state of layer {self.name!r} has {len(given)} arrays; expected "
-                f"{len(names)}, of shape (batch, units) each: {', '.join(names)}"
-                + (" (cell by cell, from the input upwards)." if len(stack) > 1 else ".")
+                f"{len(places)}, of shape (batch, units) each: "
+                f"{', '.join(name for name, _ in places)}."
             )
+        for (name, units), state in zip(places, given, strict=True):
+            shape = tuple(state.shape)
+            if len(shape) != 2 or shape[1] not in (units, None):
+                raise ValueError(
+                    f"initial_state of layer {self.name!r}: {name} has shape {shape}; expected "
+                    f"(batch, {units})."
+                )
         return [ops.convert_to_tensor(state) for state in given]
 
     def _drops_inputs(self: Any, mask: Any) -> bool | None:
@@ -283,12 +297,20 @@ class Recurrent(metaclass=LayerType):
                 f"initial_state of layer {self.name!r} has {len(given)} arrays; expected "
                 f"{len(tree.flatten(structure))}, as get_initial_state gives them."
             )
+        for state, example in zip(given, tree.flatten(structure), strict=True):
+            if not _may_equal(tuple(state.shape), tuple(example.shape)):
+                raise ValueError(
+                    f"initial_state of layer {self.name!r} has an array of shape "
+                    f"{tuple(state.shape)}; expected {tuple(example.shape)}, as get_initial_state "
+                    "gives it."
+                )
         given = [ops.convert_to_tensor(state, dtype=dtype) for state in given]
-        if self.return_trace:
-            return self._traced_scan(x, given, mask, training)
         nested = tree.pack_sequence_as(structure, given)
         if x.shape[1] == 0:
-            return Outcome(self._cast(self._output_of_nothing(x, given)), nested)
+            output = self._cast(cell_scan.output_of_nothing(self, x, nested))
+            return Outcome(output, nested, self._trace_of_nothing(x))
+        if self.return_trace:
+            return self._traced_scan(x, given, mask, training)
         # A cell of the user's may ask for its masks in inference too; they must not be drawn inside
         # of the scan.
         stack = cells.cells_of(self)
@@ -307,13 +329,12 @@ class Recurrent(metaclass=LayerType):
     def _may_drop_in_inference(self: Any, stack: Sequence[Any]) -> bool:
         return any(cells.spec_of(cell) is None for cell in stack)
 
-    def _output_of_nothing(self: Any, x: Any, initial: list[Any]) -> Any:
-        """The output for no time steps: an empty sequence, or the state to start from."""
-        shape = self.stock.compute_output_shape(self, tuple(x.shape))
-        shape = shape[0] if self.return_state else shape
-        if not self.return_sequences and tuple(initial[0].shape[1:]) == tuple(shape[1:]):
-            return initial[0]
-        return ops.zeros((ops.shape(x)[0], *shape[1:]), dtype=self.compute_dtype)
+    def _trace_of_nothing(self: Any, x: Any) -> dict[str, Any] | None:
+        spec = cells.spec_of(self.cell)
+        if not self.return_trace or spec is None:
+            return None
+        empty = ops.zeros((ops.shape(x)[0], 0, self.units), dtype=self.compute_dtype)
+        return {name: empty for name in spec.trace_names}
 
     def _traced_scan(self: Any, x: Any, initial: list[Any], mask: Any, training: bool) -> Outcome:
         cell, spec = self.cell, cells.spec_of(self.cell)
@@ -409,3 +430,11 @@ class Recurrent(metaclass=LayerType):
 
 # A method named `reset_state` has an argument called `states`, as users of Keras 2 know it.
 _reset = states.reset
+
+
+def _may_equal(a: tuple[int | None, ...], b: tuple[int | None, ...]) -> bool:
+    """Whether two shapes can be the same, with None for sizes that are not known."""
+    return len(a) == len(b) and all(
+        i == j or not isinstance(i, int) or not isinstance(j, int)
+        for i, j in zip(a, b, strict=True)
+    )

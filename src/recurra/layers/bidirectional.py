@@ -14,7 +14,7 @@ from keras import ops, tree
 from recurra import hosts
 from recurra.layers import cells, checks, legacy, states, unpack
 from recurra.layers.base import Recurrent, drive
-from recurra.layers.fused import holds_recurra
+from recurra.layers.fused import FusedRNN, holds_recurra
 from recurra.layers.metaclass import LayerType
 from recurra.layers.saving import recurra_classes, register, unpickle
 from recurra.layers.wrapper_results import Contents
@@ -77,6 +77,7 @@ class Bidirectional(keras.layers.Bidirectional, metaclass=LayerType):
         backward_layer: Any = None,
         **kwargs: Any,
     ) -> None:
+        _check_layer(layer, backward_layer)
         given: list[Any] = [v for v in (layer, backward_layer) if isinstance(v, Recurrent)]
         for inner in given:
             if inner.return_trace and not inner.return_state:
@@ -139,10 +140,8 @@ class Bidirectional(keras.layers.Bidirectional, metaclass=LayerType):
 
     def _check_call(self, call: dict[str, Any]) -> None:
         sequences, forward = call["sequences"], self.forward_layer
-        spec = getattr(forward, "cell_spec", None)
-        if spec is not None:
-            features = forward.cell.kernel.shape[0] if forward.built else None
-            checks.check_inputs(sequences, features, spec, self.name)
+        if isinstance(forward, FusedRNN):
+            forward.check_sequences(sequences, self.name)
         given = self._split(call.get("initial_state"))
         for layer, state in zip(self._layer_pair(), given, strict=True):
             spec = getattr(layer, "cell_spec", None)
@@ -420,6 +419,9 @@ class Bidirectional(keras.layers.Bidirectional, metaclass=LayerType):
         """The input's mask for outputs with time steps, None for everything else."""
         if isinstance(mask, (list, tuple)):
             mask = next((each for each in mask if each is not None), None)
+        # Where the forward layer goes backwards, so do the outputs.
+        if mask is not None and self.forward_layer.go_backwards:
+            mask = ops.flip(mask, axis=1)
         output_mask = mask if self.return_sequences else None
         outputs = [output_mask] * (2 if self.merge_mode is None else 1)
         if not self.return_state:
@@ -427,6 +429,35 @@ class Bidirectional(keras.layers.Bidirectional, metaclass=LayerType):
         masks = [layer.compute_mask(inputs, mask) for layer in self._layer_pair()]
         others = [each[1:] if isinstance(each, (list, tuple)) else [] for each in masks]
         return [*outputs, *others[0], *others[1]]
+
+
+def _check_layer(layer: Any, backward_layer: Any) -> None:
+    for name, given in (("layer", layer), ("backward_layer", backward_layer)):
+        if isinstance(given, keras.Layer) and not hasattr(given, "go_backwards"):
+            kind = type(given).__name__
+            hint = f" Wrap the cell: Bidirectional(RNN({kind}(...)))." if _is_cell(given) else ""
+            raise ValueError(
+                f"Bidirectional got {name}={given.name!r}, a {kind}; expected a recurrent layer "
+                f"(LSTM, GRU, SimpleRNN, RNN, ConvLSTM, ...), one with go_backwards.{hint}"
+            )
+    if backward_layer is None and getattr(layer, "go_backwards", False):
+        raise ValueError(
+            f"Bidirectional got layer {layer.name!r} with go_backwards=True and no backward_layer; "
+            "its copy for the other direction would go backwards too. Pass a layer without "
+            "go_backwards, or a backward_layer with go_backwards=False."
+        )
+
+
+def _is_cell(value: Any) -> bool:
+    return hasattr(value, "state_size") and not isinstance(value, keras.layers.RNN)
+
+
+_TORCH_HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
 
 
 def _is_called_plainly(layer: Any) -> bool:
@@ -437,6 +468,8 @@ def _is_called_plainly(layer: Any) -> bool:
         and _is_of_a_library(type(layer), "__call__")
         and (layer.return_trace or getattr(layer, "activity_regularizer", None) is None)
         and getattr(layer, "_remat_mode", None) is None
+        and not {"call", "forward", "__call__"} & vars(layer).keys()
+        and not any(getattr(layer, hooks, None) for hooks in _TORCH_HOOKS)
         and keras.distribution.distribution() is None
     )
 

@@ -77,7 +77,7 @@ def scan(layer: Any, sequences: Any, initial_state: Any, mask: Any, training: bo
     inputs, carry = sequences, flat
     if mask is not None:
         inputs = _MaskedInputs(sequences, ops.expand_dims(ops.cast(mask, "bool"), -1))
-        carry = [_zero_output(layer, sequences, flat), *flat]
+        carry = [_zero_output(layer, sequences[:, 0], initial_state, arguments), *flat]
     length = sequences.shape[1]
     if backend.backend() == "torch":
         length = int(length)  # a tensor while torch traces, and then Keras masks by it
@@ -98,14 +98,28 @@ def scan(layer: Any, sequences: Any, initial_state: Any, mask: Any, training: bo
     return last, outputs, tree.pack_sequence_as(initial_state, final)
 
 
-def _zero_output(layer: Any, x: Any, initial: list[Any]) -> Any:
-    """What a masked step shows before the first kept one."""
-    shape = layer.stock.compute_output_shape(layer, tuple(x.shape))
-    shape = shape[0] if layer.return_state else shape
-    shape = shape[2:] if layer.return_sequences else shape[1:]
-    if None in shape:
-        return ops.zeros_like(initial[0])
-    return ops.zeros((ops.shape(x)[0], *shape), dtype=initial[0].dtype)
+def output_of_nothing(layer: Any, sequences: Any, initial_state: Any) -> Any:
+    """The output for no time steps: an empty sequence, or the state to start from if it fits.
+
+    Args:
+        layer, sequences, initial_state: as for `scan`, with zero time steps.
+    """
+    x_t = ops.zeros((ops.shape(sequences)[0], *sequences.shape[2:]), dtype=sequences.dtype)
+    zero = _zero_output(layer, x_t, initial_state, {})
+    if layer.return_sequences:
+        return ops.expand_dims(zero, 1)[:, :0]
+    first = tree.flatten(initial_state)[0]
+    return first if tuple(first.shape[1:]) == tuple(zero.shape[1:]) else zero
+
+
+def _zero_output(layer: Any, x_t: Any, initial_state: Any, arguments: dict[str, Any]) -> Any:
+    """Zeros in the shape of the cell's output: what is shown before the first kept step."""
+    cell = layer.cell
+    first = tree.flatten(initial_state)[0]
+    if isinstance(getattr(cell, "output_size", None), int) and len(first.shape) == 2:
+        return ops.zeros((ops.shape(x_t)[0], cell.output_size), dtype=first.dtype)
+    # Only its shape counts, so a compiler leaves the computation out.
+    return ops.zeros_like(cell(x_t, initial_state, **arguments)[0])
 
 
 def _where(keep: Any, a: Any, b: Any) -> Any:

@@ -23,7 +23,7 @@ from keras.src.models.functional import Functional
 from recurra import hosts
 from recurra.cells import CellSpec
 from recurra.engine import check_engine
-from recurra.layers import checks, legacy, outputs, unpack
+from recurra.layers import cells, checks, legacy, outputs, unpack
 from recurra.layers.activations import check_activation
 from recurra.layers.base import Outcome, Recurrent
 from recurra.layers.saving import copies_as_recurra, reading_as_recurra, unpickle
@@ -114,9 +114,8 @@ class FusedRNN(Recurrent):
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
         args, kwargs, call = checks.call_arguments(args, kwargs, self.name)
         sequences = call.get("sequences")
+        self.check_sequences(sequences, self.name)
         if sequences is not None and self.cell_spec is not None:
-            features = self.cell.kernel.shape[0] if self.built else None
-            checks.check_inputs(sequences, features, self.cell_spec, self.name)
             checks.check_initial_state(
                 call.get("initial_state"), sequences, self.units, self.cell_spec, self.name
             )
@@ -126,6 +125,19 @@ class FusedRNN(Recurrent):
         if hasattr(result, "shape") and self.cell_spec is not None and not hosts.is_traced():
             self._check_unpacking(sys._getframe(1), result)
         return result
+
+    def check_sequences(self: Any, sequences: Any, name: str) -> None:
+        """Raise ValueError unless the first cell can read the input, if the engine knows it.
+
+        Args:
+            sequences: the input.
+            name: what to call the layer in the error.
+        """
+        first = cells.cells_of(self)[0]
+        spec = cells.spec_of(first)
+        if sequences is not None and spec is not None:
+            features = first.kernel.shape[0] if first.built else None
+            checks.check_inputs(sequences, features, spec, name)
 
     def _call_without_trace_losses(self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Keras regularizes every output of a layer; the trace is none, so `call` does it here."""
@@ -140,7 +152,7 @@ class FusedRNN(Recurrent):
     @property
     def activity_regularizer(self: Any) -> Any:
         """Keras's attribute; None for Keras's own code during a call with a trace."""
-        if not self.return_trace:
+        if not self.return_trace or self._activity_regularizer is None:
             return self._activity_regularizer
         hidden = any(layer is self for layer in _regularizing_themselves.get())
         return None if hidden else self._activity_regularizer

@@ -14,20 +14,25 @@ from collections import namedtuple
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from recurra import hosts
 from recurra.cells import CELLS, CellSpec
 from recurra.layers import unpack
+
+
+# A function of the module, not a closure: torch.compile can read it.
+def _iterate(self: Any) -> Iterator[Any]:
+    if hosts.is_traced():
+        return tuple.__iter__(self)
+    count = unpack.names_being_unpacked(sys._getframe(1))
+    if count is not None and count != len(self):
+        outputs = {name: self[index] for index, name in enumerate(self._fields)}
+        raise ValueError(describe_unpacking(type(self)._spec, count, outputs))
+    return tuple.__iter__(self)
 
 
 def _result_class(spec: CellSpec, trace: bool) -> type:
     fields = ("output", *spec.state_outputs, *(("trace",) if trace else ()))
     name = f"{spec.layer}{'Traced' if trace else ''}Result"
-
-    def iterate(self: Any) -> Iterator[Any]:
-        count = unpack.names_being_unpacked(sys._getframe(1))
-        if count is not None and count != len(fields):
-            raise ValueError(describe_unpacking(spec, count, dict(zip(fields, self, strict=True))))
-        return tuple.__iter__(self)
-
     base = namedtuple(name, fields)  # type: ignore[misc]
     return type(
         name,
@@ -36,7 +41,8 @@ def _result_class(spec: CellSpec, trace: bool) -> type:
             "__slots__": (),
             "__module__": __name__,
             "__doc__": f"Outputs of a {spec.layer}: {', '.join(fields)}.",
-            "__iter__": iterate,
+            "_spec": spec,
+            "__iter__": _iterate,
         },
     )
 
@@ -72,7 +78,9 @@ def describe_unpacking(spec: CellSpec, count: int, outputs: dict[str, Any]) -> s
     names = "1 name" if count == 1 else f"{count} names"
     returned = "1 output" if number == 1 else f"{number} outputs"
     lines = [f"{names} on the left, but this {spec.layer} returns {returned}:"]
-    rows = [(name, _shape(value), _meaning(spec, name, value)) for name, value in outputs.items()]
+    rows = [
+        (name, shape_text(value), _meaning(spec, name, value)) for name, value in outputs.items()
+    ]
     name_width = max(len(name) for name, _, _ in rows)
     shape_width = max(len(shape) for _, shape, _ in rows)
     lines += [
@@ -96,9 +104,12 @@ def describe_unpacking(spec: CellSpec, count: int, outputs: dict[str, Any]) -> s
     return "\n".join(lines)
 
 
-def _shape(value: Any) -> str:
+def shape_text(value: Any) -> str:
+    """A result's shape for people, nested as the result is."""
     if isinstance(value, dict):
         return f"dict of {len(value)}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(shape_text, value))}]"
     shape = getattr(value, "shape", None)
     return str(tuple(shape)) if shape is not None else type(value).__name__
 

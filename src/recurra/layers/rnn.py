@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -11,6 +13,26 @@ from recurra.layers import cells
 from recurra.layers.base import Outcome, Recurrent
 from recurra.layers.fused import FusedRNN, constructor
 from recurra.layers.saving import register
+
+
+def _taking_cells_only(construct: Callable[..., None]) -> Callable[..., None]:
+    """The constructor, after a look at what it was given as cells."""
+
+    @functools.wraps(construct)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        cell = args[0] if args else kwargs.get("cell")
+        if isinstance(cell, (list, tuple)) and not cell:
+            raise ValueError("RNN got an empty list of cells; expected a cell or at least one.")
+        for each in cell if isinstance(cell, (list, tuple)) else (cell,):
+            if isinstance(each, keras.layers.RNN):
+                raise ValueError(
+                    f"RNN got {each.name!r}, a {type(each).__name__}, which is a layer over whole "
+                    "sequences; expected a cell (LSTMCell, GRUCell, SimpleRNNCell or your own). "
+                    "Use that layer by itself, or stack layers instead of cells."
+                )
+        construct(self, *args, **kwargs)
+
+    return __init__
 
 
 @register
@@ -62,7 +84,7 @@ class RNN(FusedRNN, keras.layers.RNN):
     """
 
     stock = keras.layers.RNN
-    __init__ = constructor(keras.layers.RNN)
+    __init__ = _taking_cells_only(constructor(keras.layers.RNN))
 
     @property
     def cell_spec(self: Any) -> CellSpec | None:  # type: ignore[override]

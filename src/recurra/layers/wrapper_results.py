@@ -15,6 +15,7 @@ from typing import Any
 
 from recurra import hosts
 from recurra.layers import unpack
+from recurra.layers.outputs import shape_text
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Contents:
         left = "1 name" if count == 1 else f"{count} names"
         returned = "1 output" if number == 1 else f"{number} outputs"
         names = [name for name, _ in self.fields]
-        shapes = [_shape(value) for value in values]
+        shapes = [shape_text(value) for value in values]
         widths = max(map(len, names)), max(map(len, shapes))
         lines = [f"{left} on the left, but this {self.layer} returns {returned}:"]
         lines += [
@@ -53,15 +54,6 @@ class Contents:
         ]
         rest = "" if number == 1 else f" or `{names[0]}, *rest = layer(x)`"
         return "\n".join([*lines, f"Write `{', '.join(names)} = layer(x)`{rest}. {self.advice}"])
-
-
-def _shape(value: Any) -> str:
-    if isinstance(value, dict):
-        return f"dict of {len(value)}"
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_shape, value))}]"
-    shape = getattr(value, "shape", None)
-    return str(tuple(shape)) if shape is not None else type(value).__name__
 
 
 def _restore(contents: Contents, values: tuple[Any, ...]) -> Any:
