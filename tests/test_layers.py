@@ -48,7 +48,14 @@ def engine_calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         calls.append(config)
         return scan(config, *args, **kwargs)
 
+    scan_many = host.scan_many
+
+    def counted_many(scans: Any) -> Any:
+        calls.extend(config for config, _ in scans)
+        return scan_many(scans)
+
     monkeypatch.setattr(host, "scan", counted)
+    monkeypatch.setattr(host, "scan_many", counted_many)
     return calls
 
 
