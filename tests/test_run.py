@@ -44,6 +44,8 @@ def start(*command: str, cwd: Path | None = None, **more: str) -> subprocess.Pop
         text=True,
         cwd=cwd,
         env=environment(**more),
+        # Ignored where the tests run in the background of a shell, and then in their children too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
