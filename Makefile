@@ -10,7 +10,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-jax test-torch test-tensorflow lint lint-ruff lint-clang-format lint-mypy lint-imports bench bench-hosts format clean distclean
+.PHONY: help demo test test-hosts test-jax test-torch test-tensorflow lint lint-ruff lint-clang-format lint-mypy lint-imports bench bench-hosts format clean distclean
 
 # A particular interpreter:    make demo PYTHON=/path/to/python3.12
 PYTHON ?=
@@ -53,7 +53,16 @@ demo: $(VENV)/installed-demo
 	@KERAS_BACKEND=jax $(IN_HERE) $(PY) -m recurra demo $(DEMO)
 
 # With TESTS, those alone and on JAX alone.
-test: lint test-jax $(if $(TESTS),,test-torch test-tensorflow)
+test: lint $(if $(TESTS),test-jax,test-hosts)
+
+# JAX's tests take as long as the others together, and neither keeps two processors busy.
+test-hosts: $(VENV)/installed-dev $(TF_VENV)/installed
+	@mkdir -p .cache
+	@echo "Tests on torch and TensorFlow run beside those on JAX, and are shown after them"
+	@$(MAKE) --no-print-directory test-torch test-tensorflow >.cache/other-hosts.log 2>&1 & others=$$!; \
+	  trap 'kill $$others' INT TERM; \
+	  $(MAKE) --no-print-directory test-jax; jax=$$?; \
+	  wait $$others; rest=$$?; cat .cache/other-hosts.log; [ $$jax = 0 ] && [ $$rest = 0 ]
 
 # $(1): host, $(2): its Python, $(3): what pytest runs unless TESTS says otherwise.
 define test-on
