@@ -282,7 +282,8 @@ def test_contexts_nest() -> None:
         assert not usage.is_strict()
         with pytest.raises(ZeroDivisionError), recurra.enable(strict=True):
             raise ZeroDivisionError
-        assert "are enabled" in repr(recurra.enable())
+        with recurra.enable() as enabled:
+            assert "are enabled" in repr(enabled)
     assert not is_enabled()
     assert not usage.is_strict()
 
@@ -350,3 +351,61 @@ def test_tensorflow_keras_imported_later(tmp_path: Path) -> None:
         check=True,
         timeout=120,
     )
+
+
+def test_reading_and_enabling_may_cross() -> None:
+    """As when one thread reads a model while another enables: whoever is last puts back."""
+
+    def is_read_as(cls: type) -> bool:
+        config = keras.saving.serialize_keras_object(stock(2))
+        return type(keras.saving.deserialize_keras_object(config)) is cls
+
+    stock = keras.layers.LSTM
+    reading = layers.recurra_classes()
+    reading.__enter__()
+    recurra.enable()
+    reading.__exit__(None, None, None)
+    assert is_read_as(layers.LSTM)
+    reading = layers.recurra_classes()
+    reading.__enter__()
+    recurra.disable()
+    assert is_read_as(layers.LSTM)
+    reading.__exit__(None, None, None)
+    assert is_read_as(stock)
+    with layers.recurra_classes(), recurra.enable():
+        pass
+    assert is_read_as(stock)
+
+
+def test_contexts_overlap() -> None:
+    first = recurra.enable()
+    second = recurra.enable(strict=True)
+    with first:
+        assert usage.is_strict()
+    assert is_enabled()
+    assert usage.is_strict()
+    with second:
+        assert recurra.enable(strict=True) is not second
+    assert is_enabled()
+    recurra.disable()
+    assert not usage.is_strict()
+    with second:  # once more
+        third = recurra.enable().__enter__()
+        assert usage.is_strict()
+    assert is_enabled()
+    assert not usage.is_strict()
+    third.__exit__(None, None, None)
+    third.__exit__(None, None, None)
+    assert not is_enabled()
+
+
+def test_a_context_that_was_closed_enables_again() -> None:
+    enabled = recurra.enable()
+    recurra.disable()
+    with enabled:
+        assert is_enabled()
+        recurra.disable()
+        kept = recurra.enable()
+    assert is_enabled()  # that one is not ours to close
+    kept.__exit__(None, None, None)
+    assert not is_enabled()

@@ -22,15 +22,27 @@ __all__ = ["Enabled", "disable", "enable", "is_enabled"]
 _log = logging.getLogger("recurra")
 _lock = threading.RLock()
 _replacement: Any = None  # a namespaces.Replacement while enabled
+_open: list[Enabled] = []  # who wants Recurra's layers just now, in the order of their calls
 
 
 class Enabled:
-    """What `enable` returns: leaving it as a context puts back what was before that `enable`."""
+    """What `enable` returns: Recurra is enabled until the last of these has been left.
 
-    def __init__(self, before: bool | None) -> None:
-        self._before = before
+    Open from the call of `enable` until it is left as a context, or until `disable`, which closes
+    all. Entering one that has been closed enables again.
+    """
+
+    def __init__(self, strict: bool) -> None:
+        self._strict = bool(strict)
+        self._depth = 0  # of `with` statements
 
     def __enter__(self) -> Enabled:
+        with _lock:
+            if not self._is_open():
+                self._depth = 0
+                self._begin()
+            self._depth += 1
+            _settle_strictness()
         return self
 
     def __exit__(
@@ -39,10 +51,30 @@ class Enabled:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._before is None:
-            disable()
-        elif is_enabled():
-            _set_strict(self._before)
+        with _lock:
+            self._depth -= 1
+            if self._depth > 0 or not self._is_open():
+                return
+            if len(_open) == 1:
+                disable()
+            else:
+                _open[:] = [each for each in _open if each is not self]
+                _settle_strictness()
+
+    def _is_open(self) -> bool:
+        return any(each is self for each in _open)
+
+    def _begin(self) -> None:
+        global _replacement
+        if _replacement is None:
+            from recurra.accelerate import namespaces
+
+            replacement = namespaces.Replacement(namespaces.pairs())
+            replacement.make()
+            _replacement = replacement
+            _log.warning("%s", replacement.describe())
+        _open.append(self)
+        _settle_strictness()
 
     def __repr__(self) -> str:
         state = "enabled" if is_enabled() else "not enabled"
@@ -57,9 +89,13 @@ def enable(strict: bool = False) -> Enabled:
     layers that were defined before (the line names them).
 
     While enabled, isinstance and issubclass answer for Recurra's classes as for the stock classes
-    whose places they have taken.
+    whose places they have taken. What Keras restores by names of classes becomes Recurra's, copies
+    of stock layers and models too: those of copy.deepcopy and pickle. keras.models.clone_model
+    keeps a stock layer's class, except inside of wrappers.
 
-    Calling it again changes nothing but `strict`.
+    Calling it again replaces nothing more. A call whose result is not used as a context counts
+    until `disable`, and the latest such call's `strict` counts. Contexts may overlap: Recurra stays
+    enabled until all have been left, and strict while any of them is.
 
     Args:
         strict: whether a layer that would run on Keras's own scan raises ValueError, with the
@@ -67,8 +103,8 @@ def enable(strict: bool = False) -> Enabled:
             engine="keras" may.
 
     Returns:
-        A context manager; leaving it disables again, or if Recurra was enabled before, puts back
-        that call's `strict`.
+        A context manager; leaving it disables again, unless another call of `enable` is still
+        open.
 
     Raises:
         ImportError: if Keras or the framework that it is to run on is missing, or Keras is older
@@ -83,27 +119,18 @@ def enable(strict: bool = False) -> Enabled:
         >>> type(layer).__module__
         'recurra.layers.lstm'
     """
-    global _replacement
+    enabled = Enabled(strict)
     with _lock:
-        from recurra.layers import usage
-
-        before = usage.is_strict() if is_enabled() else None
-        if _replacement is None:
-            from recurra.accelerate import namespaces
-
-            replacement = namespaces.Replacement(namespaces.pairs())
-            replacement.make()
-            _replacement = replacement
-            _log.warning("%s", replacement.describe())
-        _set_strict(strict)
-        return Enabled(before)
+        enabled._begin()
+    return enabled
 
 
 def disable() -> None:
     """Put Keras's own recurrent layers back wherever `enable` had replaced them.
 
-    Layers made meanwhile stay Recurra's, as do names that other modules imported meanwhile. Does
-    nothing if Recurra is not enabled.
+    Closes all open contexts of `enable`; leaving them afterwards does nothing. Layers made
+    meanwhile stay Recurra's, as do names that other modules imported meanwhile. Does nothing if
+    Recurra is not enabled.
 
     Example:
         >>> import recurra
@@ -111,9 +138,10 @@ def disable() -> None:
     """
     global _replacement
     with _lock:
+        _open.clear()
         if _replacement is None:
             return
-        _set_strict(False)
+        _settle_strictness()
         _replacement.undo()
         _replacement = None
 
@@ -123,7 +151,10 @@ def is_enabled() -> bool:
     return _replacement is not None
 
 
-def _set_strict(strict: bool) -> None:
+def _settle_strictness() -> None:
+    """Strict while any entered context is, or the latest call that nobody has entered."""
     from recurra.layers import usage
 
-    usage.strict(strict)
+    called = [each for each in _open if each._depth <= 0]
+    counting = [each for each in _open if each._depth > 0] + called[-1:]
+    usage.strict(any(each._strict for each in counting))

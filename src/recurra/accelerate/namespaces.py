@@ -13,11 +13,10 @@ from typing import Any
 
 from recurra import layers
 from recurra.engine import Choice
-from recurra.layers import usage
+from recurra.layers import saving, usage
 from recurra.layers.metaclass import LayerType
 
 import keras  # isort: skip  -- after recurra.layers, which settles what Keras runs on
-from keras.src import api_export
 from keras.src.layers.rnn.rnn import RNN  # stays Keras's: nothing is replaced in Recurra
 
 _KERAS = ("keras", "tensorflow.keras")
@@ -63,7 +62,9 @@ class Replacement:
         self._left = [_full_name(cls) for cls in self._users_subclasses()]
         for name, module in _modules():
             self._replace_in(name, module)
-        self._replace_in_tables()
+        # The table by which Keras finds the classes that files and configurations name.
+        saving.want_names()
+        self._undo.append(saving.release_names)
         for stock, ours in self._classes.items():
             self._undo.append(_answer_for(ours, stock))
         self._undo.append(_see_stock_calls())
@@ -117,13 +118,6 @@ class Replacement:
     def _stock(self, value: Any) -> type | None:
         """`value` if it is one of the stock classes."""
         return self._stocks.get(id(value))
-
-    def _replace_in_tables(self) -> None:
-        """The tables by which Keras finds the classes that files and configurations name."""
-        table = api_export.REGISTERED_NAMES_TO_OBJS
-        before = {name: cls for name, cls in table.items() if self._stock(cls)}
-        table.update({name: self._classes[cls] for name, cls in before.items()})
-        self._undo.append(lambda: table.update(before))
 
     def _users_subclasses(self) -> list[type]:
         """Subclasses of stock classes that neither Keras nor Recurra has defined."""

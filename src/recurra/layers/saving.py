@@ -22,8 +22,12 @@ from keras.src.saving.keras_saveable import KerasSaveable
 
 from recurra.layers import legacy
 
-_names: dict[str, type] = {}
-_reading = threading.RLock()
+_names: dict[str, type] = {}  # Recurra's classes by the names under which Keras looks classes up
+
+# Who wants names of stock classes read as Recurra's, and what to put back after the last of them.
+_lock = threading.RLock()
+_wanted = 0
+_stock: dict[str, type] = {}
 
 
 def register(cls: type) -> type:
@@ -53,6 +57,34 @@ def custom_objects() -> dict[str, type]:
     return {cls.__name__: cls for cls in _names.values()}
 
 
+def want_names() -> None:
+    """Have names of stock classes read as Recurra's until as many calls of `release_names`.
+
+    Whoever reads models and whoever replaces classes for longer come and go in any order, and in
+    several threads: only the first of them changes Keras's table, and only the last puts it back.
+    """
+    global _wanted
+    with _lock:
+        if _wanted == 0:
+            table = api_export.REGISTERED_NAMES_TO_OBJS
+            _stock.update((name, table[name]) for name in _names)
+            table.update(_names)
+        _wanted += 1
+
+
+def release_names() -> None:
+    """Undo one call of `want_names`. A name that has been given another class keeps that."""
+    global _wanted
+    with _lock:
+        _wanted -= 1
+        if _wanted == 0:
+            table = api_export.REGISTERED_NAMES_TO_OBJS
+            table.update(
+                (name, cls) for name, cls in _stock.items() if table.get(name) is _names[name]
+            )
+            _stock.clear()
+
+
 @contextlib.contextmanager
 def recurra_classes(first: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Inside this context, Keras reads its recurrent layers' names as Recurra's classes.
@@ -70,18 +102,16 @@ def recurra_classes(first: Mapping[str, Any] | None = None) -> Iterator[None]:
         >>> with recurra_classes():
         ...     model = keras.models.model_from_json(text)
     """
-    with _reading:
-        before = {name: api_export.REGISTERED_NAMES_TO_OBJS[name] for name in _names}
-        api_export.REGISTERED_NAMES_TO_OBJS.update(_names)
-        try:
-            # Legacy .h5 files name a class without its module. Scopes do not nest: the inner one
-            # alone counts, so it holds the outer one's names too.
-            outer = global_state.get_global_attribute("custom_objects_scope_dict", {})
-            names = {**custom_objects(), **outer, **(first or {})}
-            with keras.saving.custom_object_scope(names):
-                yield
-        finally:
-            api_export.REGISTERED_NAMES_TO_OBJS.update(before)
+    want_names()
+    try:
+        # Legacy .h5 files name a class without its module. Scopes do not nest: the inner one
+        # alone counts, so it holds the outer one's names too.
+        outer = global_state.get_global_attribute("custom_objects_scope_dict", {})
+        names = {**custom_objects(), **outer, **(first or {})}
+        with keras.saving.custom_object_scope(names):
+            yield
+    finally:
+        release_names()
 
 
 def reading_as_recurra() -> bool:
