@@ -164,6 +164,26 @@ def equivalent_activations() -> dict[Callable[..., Any], str]:
     }
 
 
+def load_op() -> None:
+    """Make Recurra's operations known to TensorFlow, so that a graph with them can be loaded.
+
+    Needed only for a `tf.function` that was traced with the engine and saved as it was traced:
+    `model.export` and `tf.saved_model.save(model)` write Keras's scan instead. Importing this
+    module, or `recurra.layers` on TensorFlow, does the same where the operations have been compiled
+    before; this function compiles them if they have not.
+
+    Raises:
+        RuntimeError: if the operations cannot be compiled or loaded, with the reason.
+
+    Example:
+        >>> load_op()
+        >>> restored = tf.saved_model.load("model")  # doctest: +SKIP
+    """
+    library, note = tensorflow_op.load()
+    if library is None:
+        raise RuntimeError(f"Recurra's TensorFlow operations could not be loaded: {note}.")
+
+
 def engine_note() -> str | None:
     """How TensorFlow calls the engine; compiles the operation if that has not been done yet."""
     library, note = tensorflow_op.load()
@@ -327,9 +347,12 @@ def _check(scan: _Scan) -> None:
             for is_, should in zip(shape, expected[name], strict=True)
         )
         if not fits:
+            blame = ""
+            if name == "kernel" and shape[:1] not in ((), (None,), (features,)):
+                blame = f"x has {features} features and the layer was built for {shape[0]}: "
             raise ValueError(
-                f"{name} has shape {shape}; expected {expected[name]} for a {config.spec.layer} "
-                f"with {units} units on x of shape {shapes.get('x')}."
+                f"{blame}{name} has shape {shape}; expected {expected[name]} for a "
+                f"{config.spec.layer} with {units} units on x of shape {shapes.get('x')}."
             )
 
 
@@ -451,3 +474,6 @@ def _is_zero_constant(tensor: Any) -> bool:
         return False
     value = tf.get_static_value(tensor)
     return value is not None and not value.any()
+
+
+tensorflow_op.load_built()  # a graph saved with the operations can be loaded from here on

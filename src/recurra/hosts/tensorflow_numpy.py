@@ -1,7 +1,7 @@
 """The engine called from TensorFlow through NumPy: for machines without a C++ compiler.
 
-`forward` and `backward` have the interface of `recurra.hosts.tensorflow._Compiled`; eagerly they
-call the engine at once, in a graph through `tf.numpy_function`. `differentiable` is for graphs.
+`forward` and `backward` take the place of the compiled operations. Eagerly they call the engine at
+once, in a graph through `tf.numpy_function`. `differentiable` is for graphs.
 """
 
 from __future__ import annotations

@@ -112,6 +112,16 @@ std::string text(const TensorShape& shape) {
   return s + (shape.dims() == 1 ? ",)" : ")");
 }
 
+// A kernel that does not fit is mostly an x that is not what the layer was built for.
+Status for_features(const Status& error, std::int64_t features, const TensorShape& kernel) {
+  if (kernel.dim_size(0) == features) return error;
+  std::string words(error.message());
+  const std::string start = "Recurra: ";
+  if (words.rfind(start, 0) == 0) words.erase(0, start.size());
+  return invalid("x has " + std::to_string(features) + " features and the layer was built for " +
+                 std::to_string(kernel.dim_size(0)) + ": " + words);
+}
+
 // Takes the inputs of one operation one after another, checked.
 class Reader {
  public:
@@ -198,13 +208,15 @@ class Operation : public OpKernel {
   // its twelve numbers for the engine.
   Status read_common(Reader& reader, const Problem& p, const Numbering& number, Sizes& size,
                      std::vector<std::int64_t>& numbers, const void** addresses) const {
-    const TensorShape *x, *recurrent_kernel;
+    const TensorShape *x, *kernel_shape, *recurrent_kernel;
     RECURRA_TRY(reader.peek("x", 0, 3, &x));
+    RECURRA_TRY(reader.peek("kernel", 1, 2, &kernel_shape));
     RECURRA_TRY(reader.peek("recurrent_kernel", 2, 2, &recurrent_kernel));
     size = {x->dim_size(0), x->dim_size(1), x->dim_size(2), recurrent_kernel->dim_size(0)};
     const std::int64_t width = p.gates * size.units;
     RECURRA_TRY(reader.take("x", {size.batch, size.time_steps, size.features}, &addresses[kX]));
-    RECURRA_TRY(reader.take("kernel", {size.features, width}, &addresses[kKernel]));
+    const Status kernel = reader.take("kernel", {size.features, width}, &addresses[kKernel]);
+    if (!kernel.ok()) return for_features(kernel, size.features, *kernel_shape);
     RECURRA_TRY(reader.take("recurrent_kernel", {size.units, width}, &addresses[kRecurrentKernel]));
     if (number.bias >= 0 && has(p.given, number.bias))
       RECURRA_TRY(p.bias_rows > 1

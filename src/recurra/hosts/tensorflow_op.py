@@ -2,21 +2,23 @@
 
     library, note = load()
 
-compiles them on first use (about ten seconds), because TensorFlow's C++ interface differs from
-release to release, and keeps the result for later processes in
+compiles them on first use (10 to 60 s), because TensorFlow's C++ interface differs from release to
+release, and keeps the result for later processes in
 
     $RECURRA_CACHE, else $XDG_CACHE_HOME/recurra, else ~/.cache/recurra
 
-under a name made of everything it depends on: the source, TensorFlow's version, the compiler and
-its options. A build is put there as a whole directory and under its final name in one step, so any
-number of processes may do so at once. Each has a checksum: what is damaged is built anew.
+under a name made of the source, TensorFlow's version, the options and the kind of machine. A build
+is put there as a whole directory and under its final name in one step, so any number of processes
+may do so at once. Each has a checksum: what is damaged is built anew.
+
+Whatever goes wrong, a file system's errors included, `load` says so once and the engine is called
+through NumPy.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 import hashlib
 import logging
 import os
@@ -28,6 +30,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +44,14 @@ INCLUDE = Path(__file__).parent.parent / "include"
 _COMPILERS = ("c++", "g++", "clang++")
 _OPTIONS = ("-O2", "-w", "-fPIC", "-shared", "-fvisibility=hidden")
 _LIBRARY, _CHECKSUM = "recurra_op.so", "sha256"
+_COMPILED = "compiled operation"
+_BUILDING, _DAMAGED = ".building-", ".damaged-"
 _TIME_LIMIT = 600.0
+_LEFT_AFTER = 2 * _TIME_LIMIT  # no build that is still going on is as old
 
 _logger = logging.getLogger("recurra")
 _lock = threading.Lock()
+_loaded: tuple[Any, str] | None = None
 
 
 class _CannotBuild(Exception):
@@ -58,31 +65,51 @@ def load() -> tuple[Any, str]:
         (module with `recurra_forward` and `recurra_backward`, what it is), or (None, why there is
         none and what to do about it). The same at every call.
     """
-    with _lock:  # functools.cache alone would let two threads compile
-        return _load()
+    global _loaded
+    if _loaded is None:
+        with _lock:  # two threads would compile at once
+            if _loaded is None:
+                _loaded = _load()
+    return _loaded
 
 
-@functools.cache
+def load_built() -> None:
+    """Load the compiled operations if they are in the cache; silent if they are not."""
+    global _loaded
+    with _lock, contextlib.suppress(_CannotBuild, OSError):
+        if _loaded is None and _is_wanted():
+            folder = cache_folder() / build_name()
+            if _is_whole(folder):
+                _loaded = _open(folder / _LIBRARY), _COMPILED
+
+
+def _is_wanted() -> bool:
+    return os.environ.get("RECURRA_TF_OP", "1").lower() not in ("0", "false", "no", "off")
+
+
 def _load() -> tuple[Any, str]:
-    if os.environ.get("RECURRA_TF_OP", "1").lower() in ("0", "false", "no", "off"):
+    if not _is_wanted():
         return None, "RECURRA_TF_OP=0 in the environment asks for it"
     try:
-        return _find_or_build(), "compiled operation"
-    except _CannotBuild as error:
+        return _find_or_build(), _COMPILED
+    except (_CannotBuild, OSError) as error:
+        reason = str(error)
+        if isinstance(error, OSError):
+            reason = f"no place for compiling its operation can be used ({reason})"
         _logger.warning(
             "Recurra calls its engine through tf.numpy_function, which adds some 0.1 ms to every "
             "call: %s.",
-            error,
+            reason,
         )
-        return None, str(error)
+        return None, reason
 
 
 def cache_folder() -> Path:
     """Where compiled operations are kept."""
     if own := os.environ.get("RECURRA_CACHE"):
-        return Path(own).expanduser()
+        return Path(os.path.expanduser(own))  # a Path's own raises for an unknown user
     if general := os.environ.get("XDG_CACHE_HOME"):
-        return Path(general).expanduser() / "recurra"
+        return Path(os.path.expanduser(general)) / "recurra"
     try:
         return Path.home() / ".cache" / "recurra"
     except RuntimeError:  # a user without a home
@@ -138,18 +165,60 @@ def _find_or_build() -> Any:
             f"TensorFlow needs a C++ compiler for the compiled operation and {found}; "
             "install one, e.g. g++, or name it in CXX"
         )
-    _logger.info("Compiling Recurra's TensorFlow operation, once, into %s ...", folder)
     start = time.monotonic()
     options, link = _options()
-    with tempfile.TemporaryDirectory(prefix="recurra-") as scratch:
-        built = Path(scratch) / _LIBRARY
+    with _build_place(folder) as (scratch, is_kept):
+        built = scratch / _LIBRARY
         _compile([*compiler, *options, str(SOURCE), "-o", str(built), *link])
         _logger.info("... done in %.1f s.", time.monotonic() - start)
-        try:
-            path = _keep(built, folder) / _LIBRARY
-        except OSError:  # a cache that can't be written costs time only
-            path = built  # the loaded file outlives its name
-        return _open(path)
+        if is_kept:
+            with contextlib.suppress(OSError):
+                built = _keep(scratch, folder) / _LIBRARY
+        return _open(built)  # the loaded file outlives its name
+
+
+@contextlib.contextmanager
+def _build_place(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """A temporary folder to build in, and whether the build can be kept; says what it will cost.
+
+    It is in the cache, else where temporary files go.
+
+    Raises:
+        OSError: if neither can be written.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        place = tempfile.mkdtemp(prefix=_BUILDING, dir=folder.parent)
+        is_kept = True
+    except OSError as error:
+        place = tempfile.mkdtemp(prefix="recurra-")
+        is_kept = False
+        _logger.warning(
+            "Compiling Recurra's TensorFlow operation, which takes 10 to 60 s, in this process and "
+            "in every later one, because %s cannot be written (%s). Name a folder that can be "
+            "written in RECURRA_CACHE, and it is kept there.",
+            folder.parent,
+            error.strerror or error,
+        )
+    else:
+        _logger.warning(
+            "Compiling Recurra's TensorFlow operation, which takes 10 to 60 s, once: it is kept in "
+            "%s.",
+            folder,
+        )
+        _remove_remains(folder.parent)
+    try:
+        yield Path(place), is_kept
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _remove_remains(cache: Path) -> None:
+    """Remove what processes that were killed while they built have left in the cache."""
+    for remains in cache.glob(_BUILDING + "*"):
+        with contextlib.suppress(OSError):
+            if time.time() - remains.stat().st_mtime > _LEFT_AFTER:
+                shutil.rmtree(remains, ignore_errors=True)
 
 
 def _compile(command: list[str]) -> None:
@@ -166,31 +235,25 @@ def _compile(command: list[str]) -> None:
         )
 
 
-def _keep(built: Path, folder: Path) -> Path:
-    """Put a build into the cache; returns where it is now."""
-    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    staged = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
+def _keep(staged: Path, folder: Path) -> Path:
+    """Give a build in the cache its final name, and the checksum; returns where it is now."""
+    content = (staged / _LIBRARY).read_bytes()
+    (staged / _CHECKSUM).write_text(hashlib.sha256(content).hexdigest())
+    if folder.exists() and not _is_whole(folder):
+        _discard(folder)
     try:
-        content = built.read_bytes()
-        (staged / _LIBRARY).write_bytes(content)
-        (staged / _CHECKSUM).write_text(hashlib.sha256(content).hexdigest())
-        if folder.exists() and not _is_whole(folder):
-            _discard(folder)
-        try:
-            staged.rename(folder)
-        except OSError:
-            if not _is_whole(folder):  # else another process was faster: the same build
-                raise
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+        staged.rename(folder)
+    except OSError:
+        if not _is_whole(folder):  # else another process was faster: the same build
+            raise
     return folder
 
 
 def _discard(folder: Path) -> None:
     """Take a build out of the cache, in one step."""
     with contextlib.suppress(OSError):
-        folder.rename(Path(tempfile.mkdtemp(prefix=".damaged-", dir=folder.parent)) / "build")
-    for damaged in folder.parent.glob(".damaged-*"):
+        folder.rename(Path(tempfile.mkdtemp(prefix=_DAMAGED, dir=folder.parent)) / "build")
+    for damaged in folder.parent.glob(_DAMAGED + "*"):
         shutil.rmtree(damaged, ignore_errors=True)
 
 
