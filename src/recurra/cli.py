@@ -105,6 +105,8 @@ class _RunCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         for index, argument in enumerate(args):
             if argument == "-m":
+                if index + 1 == len(args):
+                    _fail("-m needs the name of a module, as in recurra run -m package.train.")
                 args = [*args[: index + 2], "--", *args[index + 2 :]]
                 break
             if argument.startswith("-m") or not argument.startswith("-") or argument == "--":

@@ -166,7 +166,7 @@ def _set_first_path(folder: str) -> None:
         sys.path[0] = folder
 
 
-def raise_as_program(error: BaseException, remark: str | None = None) -> NoReturn:
+def raise_as_program(error: BaseException) -> NoReturn:
     """Let the interpreter end as it does for an exception that a program has not caught.
 
     The exception is shown here, by the program's own sys.excepthook and without Recurra's frames;
@@ -175,7 +175,6 @@ def raise_as_program(error: BaseException, remark: str | None = None) -> NoRetur
 
     Args:
         error: what the program raised.
-        remark: a line to end with.
     """
     if not isinstance(error, SystemExit):
         cut = _program_frames(error.__traceback__)
@@ -183,8 +182,6 @@ def raise_as_program(error: BaseException, remark: str | None = None) -> NoRetur
         error.__traceback__ = cut
         sys.excepthook(type(error), error, cut)
         sys.excepthook = lambda *_: None
-        if remark is not None:
-            print(remark, file=sys.stderr)
     raise error
 
 

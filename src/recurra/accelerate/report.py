@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import IO, Any
@@ -52,17 +51,17 @@ def show(rows: Sequence[Any], remarks: Sequence[str], file: IO[str] | None = Non
         console.print(table)
         if len(shown) > _MOST:
             console.print(f"and {len(shown) - _MOST} rows more")
-        by_engine = Counter(row.engine == "keras" for row in shown)
-        if by_engine[True]:
-            console.print(
-                f"{by_engine[False]} of {len(shown)} rows ran on Recurra's engine. A layer in a "
-                "compiled function is called once per compilation."
+        on_scan = sum(row.engine == "keras" for row in shown)
+        if on_scan == len(shown):
+            outcome = "Nothing ran on Recurra's engine."
+        elif on_scan:
+            outcome = (
+                f"{len(shown) - on_scan} of {len(shown)} rows ran on Recurra's engine, {on_scan} on "
+                "Keras's scan."
             )
         else:
-            console.print(
-                "All ran on Recurra's engine. A layer in a compiled function is called once per "
-                "compilation."
-            )
+            outcome = "All ran on Recurra's engine."
+        console.print(f"{outcome} A layer in a compiled function is called once per compilation.")
     for remark in remarks:
         console.print(Text(remark))
 

@@ -56,15 +56,18 @@ class Run:
             failure = error
         else:
             return
-        raise_as_program(failure, self._remark_on(failure))
+        self._shorten(failure)
+        raise_as_program(failure)
 
-    def _remark_on(self, error: BaseException) -> str | None:
-        """Strict mode's own words, if they are why the program failed."""
+    def _shorten(self, error: BaseException) -> None:
+        """Leave only strict mode's own words, if they are why the program failed.
+
+        Keras buries them in an account of the call's arguments.
+        """
         usage = sys.modules.get("recurra.layers.usage")
         refusal = None if usage is None else usage.refusal()
-        if refusal is None or refusal not in str(error):
-            return None
-        return f"\nrecurra run --strict: {refusal}"
+        if refusal is not None and type(error) is ValueError and refusal in str(error):
+            error.args = (refusal,)
 
     def _choose_framework(self) -> None:
         remark = hook.choose_framework()
@@ -104,6 +107,20 @@ class Run:
             remarks.append("The program has not imported Keras, so there was nothing to replace.")
         elif not rows and self._record is not None:
             remarks.append("The program has called no recurrent layer.")
+        elif any(row.engine != "keras" for row in rows):
+            note = _engine_note()
+            if note is not None:
+                remarks.insert(0, note)
         from recurra.accelerate.report import show
 
         show(rows, remarks)
+
+
+def _engine_note() -> str | None:
+    """How Keras's framework calls the engine, if there is anything to know about that."""
+    from recurra import hosts
+
+    framework = sys.modules["keras"].backend.backend()
+    host: Any = hosts.get(framework)
+    note = None if host is None else host.engine_note()
+    return None if note is None else f"How {framework} calls the engine: {note}."

@@ -12,7 +12,7 @@ import keras
 from keras import ops, tree
 
 from recurra import hosts
-from recurra.layers import cells, checks, legacy, states, unpack
+from recurra.layers import cells, checks, legacy, states, unpack, usage
 from recurra.layers.base import Recurrent, drive
 from recurra.layers.fused import FusedRNN, holds_recurra
 from recurra.layers.metaclass import LayerType
@@ -95,6 +95,7 @@ class Bidirectional(keras.layers.Bidirectional, metaclass=LayerType):
         batch = batch or getattr(layer, "_batch_of_constructor", None)
         self.forward_layer._batch_of_constructor = batch
         self.backward_layer._batch_of_constructor = batch
+        usage.tell_held(self)
         self._given_weights = None if weights is None else tuple(weights)
         self._kind_of_result: tuple[Any, Any] = (None, None)
 

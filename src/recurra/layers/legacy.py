@@ -17,6 +17,8 @@ import keras
 import numpy as np
 from keras.src.legacy.saving import saving_options, saving_utils
 
+from recurra.layers import usage
+
 _RECURRENT = ("LSTM", "GRU", "SimpleRNN", "RNN", "Bidirectional", "ConvLSTM2D")
 _CUDNN = {"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"}
 
@@ -99,6 +101,7 @@ def constructor(stock: Any) -> Callable[..., None]:
         kwargs, batch = modernize(stock, kwargs)
         stock.__init__(self, *args, **kwargs)
         self._batch_of_constructor = batch
+        usage.tell_held(self)
 
     # Keras reads the names of a layer's arguments from here.
     __init__.__signature__ = inspect.signature(stock.__init__)  # type: ignore[attr-defined]

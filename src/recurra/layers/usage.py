@@ -30,7 +30,7 @@ _active = False  # `_strict or _watching`: the one thing that an unwatched call 
 class Row:
     """What one layer did, on one engine, for one reason.
 
-    name, layer: the layer's name and its class's.
+    name, layer: the layer's name, behind those of the wrappers that hold it, and its class's.
     calls: how often its `call` ran; inside a compiled function that is once per compilation.
     engine: as in `recurra.engine.Choice`: "keras" is Keras's own scan, all others are Recurra's.
     reason, advice: why, and which argument to change to get the engine ("" if there is none).
@@ -65,7 +65,7 @@ class Record:
         with self._lock:
             entry = self._by_id.get(id(layer))
             if entry is None or entry.layer() is not layer:  # ids are given again
-                entry = _Entry(weakref.ref(layer), layer.name, _kind(layer))
+                entry = _Entry(weakref.ref(layer), _path(layer), _kind(layer))
                 self._by_id[id(layer)] = entry
                 self._entries.append(entry)
             entry.calls[choice] = entry.calls.get(choice, 0) + 1
@@ -107,7 +107,7 @@ def _record(layer: Any, choice: Choice) -> None:
         change = ", or ".join(ways)
         global _refusal
         _refusal = (
-            f"Layer {layer.name!r} ({_kind(layer)}) would run on Keras's own scan, which strict "
+            f"Layer {_path(layer)!r} ({_kind(layer)}) would run on Keras's own scan, which strict "
             f"mode forbids: {reason}. {change[0].upper()}{change[1:]}."
         )
         raise ValueError(_refusal)
@@ -127,6 +127,20 @@ def split_reason(reason: str) -> tuple[str, str]:
     """
     why, _, advice = reason.rstrip(".").partition("; ")
     return why, advice
+
+
+def tell_held(wrapper: Any) -> None:
+    """Have the layers that a wrapper holds be shown under its name, as in "bi/forward_lstm"."""
+    for holder in ("forward_layer", "backward_layer", "layer"):
+        held = getattr(wrapper, holder, None)
+        if hasattr(held, "name"):
+            held._recurra_holder = _path(wrapper)
+            tell_held(held)
+
+
+def _path(layer: Any) -> str:
+    holder = getattr(layer, "_recurra_holder", None)
+    return layer.name if holder is None else f"{holder}/{layer.name}"
 
 
 def _kind(layer: Any) -> str:
