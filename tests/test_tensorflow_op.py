@@ -15,6 +15,7 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
+from recurra.hosts import tensorflow as host
 from recurra.hosts import tensorflow_op
 
 PROGRAM = """
@@ -58,7 +59,9 @@ def compiler(tmp_path: Path, built: Path) -> Path:
     return script
 
 
-def start(cache: Path, compiler: str, **environment: str) -> subprocess.Popen[str]:
+def start(
+    cache: Path, compiler: str, *arguments: str, program: str = PROGRAM, **environment: str
+) -> subprocess.Popen[str]:
     settings = {
         "KERAS_BACKEND": "tensorflow",
         "RECURRA_CACHE": str(cache),
@@ -67,7 +70,7 @@ def start(cache: Path, compiler: str, **environment: str) -> subprocess.Popen[st
         **environment,
     }
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-c", program, *arguments],
         env={**os.environ, **settings},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -107,8 +110,76 @@ def test_compiled_once_and_built_anew_if_damaged(tmp_path: Path, compiler: Path)
 def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path: Path, compiler: Path) -> None:
     file = tmp_path / "file"
     file.write_text("")
-    note, _ = finish(start(file / "cache", str(compiler)))
+    note, log = finish(start(file / "cache", str(compiler)))
     assert note == "compiled operation"
+    (line,) = [line for line in log if "WARNING" in line]
+    assert "every later one" in line
+    assert str(file / "cache") in line
+    assert "RECURRA_CACHE" in line
+
+
+def test_without_any_folder_to_write_numpy_is_used_and_told(tmp_path: Path, compiler: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    none = f"import tempfile; tempfile.tempdir = {str(tmp_path / 'no')!r}\n"
+    note, log = finish(start(file / "cache", str(compiler), program=none + PROGRAM))
+    assert "tf.numpy_function" in note
+    (line,) = log
+    assert "WARNING" in line
+    assert "no place for compiling" in line
+    assert not (tmp_path / "calls").exists()
+
+
+def test_a_cache_is_all_that_building_needs(tmp_path: Path, compiler: Path) -> None:
+    none = f"import tempfile; tempfile.tempdir = {str(tmp_path / 'no')!r}\n"
+    note, log = finish(start(tmp_path / "cache", str(compiler), program=none + PROGRAM))
+    assert note == "compiled operation"
+    (line,) = [line for line in log if "WARNING" in line]
+    assert "10 to 60 s, once" in line
+    assert str(tmp_path / "cache") in line
+
+
+def test_remains_of_killed_builds_are_removed(tmp_path: Path, compiler: Path) -> None:
+    cache = tmp_path / "cache"
+    old, new = cache / ".building-old", cache / ".building-new"
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    assert finish(start(cache, str(compiler)))[0] == "compiled operation"
+    assert [*cache.glob(".*")] == [new]
+
+
+SAVE = """
+import sys, tensorflow as tf
+from recurra.layers import LSTM
+layer = LSTM(3)
+layer(tf.ones((1, 4, 2)))
+traced = tf.function(lambda x: layer(x)).get_concrete_function(tf.TensorSpec((None, 4, 2)))
+assert any(op.type == "RecurraForward" for op in traced.graph.get_operations())
+module = tf.Module()
+module.variables_ = [v.value for v in layer.variables]
+tf.saved_model.save(module, sys.argv[1], signatures=traced)
+"""
+LOAD = """
+import sys, tensorflow as tf
+{load}
+run = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+assert [*run(x=tf.ones((2, 4, 2))).values()][0].shape == (2, 3)
+"""
+
+
+def test_a_graph_saved_as_it_was_traced_is_loaded_next_to_recurra(
+    tmp_path: Path, compiler: Path
+) -> None:
+    def run(program: str, cache: str) -> None:
+        process = start(tmp_path / cache, str(compiler), str(tmp_path / "m"), program=program)
+        _, log = process.communicate(timeout=300)
+        assert process.returncode == 0, log[-3000:]
+
+    run(SAVE, "cache")
+    run(LOAD.format(load="import recurra.layers"), "cache")
+    loading = "from recurra.hosts import tensorflow; tensorflow.load_op()"
+    run(LOAD.format(load=loading), "empty")
 
 
 def test_without_a_compiler_numpy_is_used_and_told_once(tmp_path: Path) -> None:
@@ -126,13 +197,19 @@ def test_a_compiler_that_fails_is_quoted(tmp_path: Path) -> None:
     script.chmod(0o755)
     note, log = finish(start(tmp_path / "cache", str(script)))
     assert "x.cpp:1: error: no luck" in note
-    assert [line.split()[1] for line in log] == ["INFO", "WARNING"]
+    assert [line.split()[1] for line in log] == ["WARNING", "WARNING"]
 
 
 def test_the_environment_can_ask_for_numpy(tmp_path: Path) -> None:
     note, log = finish(start(tmp_path, "/no/such/compiler", RECURRA_TF_OP="0"))
     assert "RECURRA_TF_OP=0" in note
     assert log == []
+
+
+def test_load_op_says_why_it_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorflow_op, "load", lambda: (None, "a test asks for it"))
+    with pytest.raises(RuntimeError, match="a test asks for it"):
+        host.load_op()
 
 
 def test_where_operations_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
