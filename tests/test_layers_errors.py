@@ -448,7 +448,7 @@ def test_backends_without_a_host_fall_back_to_keras(tmp_path: Any) -> None:
     code = (
         "import numpy as np; from recurra.layers import LSTM\n"
         "out = LSTM(4, return_state=True, return_trace=True)(np.zeros((2, 3, 1)))\n"
-        "print(type(out.output.shape[0]).__module__, sorted(out.trace)[0], LSTM(2)(np.ones((2,3,1))).shape)"
+        "print(type(out.output.shape[0]).__module__, sorted(out.trace)[0])"
     )
     result = run(code, tmp_path, KERAS_BACKEND="numpy")
     assert result.returncode == 0, result.stderr

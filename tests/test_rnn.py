@@ -243,3 +243,51 @@ def test_a_layer_that_starts_elsewhere_than_from_zeros() -> None:
 
     layer = FromOnes(3)
     same(layer(X), layer(X, initial_state=[np.ones((B, 3), "float32")]))
+
+
+class Projected(keras.layers.Layer):
+    """A user's cell that does not tell the width of its output, which is not its state's."""
+
+    state_size = 4
+
+    def build(self, input_shape: Any) -> None:
+        self.kernel = self.add_weight(shape=(input_shape[-1], 4), name="kernel")
+        self.projection = self.add_weight(shape=(4, 7), name="projection")
+
+    def call(self, x: Any, states: Any) -> Any:
+        h = keras.ops.tanh(keras.ops.matmul(x, self.kernel) + states[0])
+        return keras.ops.matmul(h, self.projection), [h]
+
+
+def test_cells_that_do_not_tell_their_width_take_masks() -> None:
+    layer = layers.RNN(Projected(), return_sequences=True)
+    whole = array(layer(X))
+    mask = np.arange(T) < np.array([[6], [4], [2], [1]])
+    masked = array(layer(X, mask=mask))
+    np.testing.assert_allclose(masked[mask], whole[mask], rtol=1e-6)
+    np.testing.assert_array_equal(masked[3, 1:], np.repeat(masked[3, :1], T - 1, axis=0))
+    assert tuple(layers.RNN(Projected())(X[:, :0]).shape) == (B, 7)
+
+
+def test_no_time_steps_have_an_empty_trace() -> None:
+    for engine in ("auto", "keras"):
+        result = layers.LSTM(3, return_trace=True, engine=engine)(X[:, :0])
+        assert {tuple(gate.shape) for gate in result.trace.values()} == {(B, 0, 3)}
+
+
+def test_stacks_explain_what_does_not_fit() -> None:
+    stack = layers.RNN([STOCK.LSTMCell(3), STOCK.GRUCell(2)])
+    stack(X)
+    with pytest.raises(ValueError, match=f"built for {F} features per step"):
+        stack(np.zeros((B, T, F + 1), "float32"))
+    with pytest.raises(ValueError, match="expected ndim=3, found ndim=2"):
+        stack(X[:, 0])
+    states = [np.zeros((B, 3), "float32")] * 3
+    with pytest.raises(ANY, match=rf"state_h of cell 1 has shape \({B}, 3\)"):
+        stack(X, initial_state=states)
+    with pytest.raises(ValueError, match="empty list of cells"):
+        layers.RNN([])
+    with pytest.raises(ValueError, match="a GRU, which is a layer over whole"):
+        layers.RNN(layers.GRU(3))
+    with pytest.raises(ValueError, match="batch_shape="):
+        keras.Sequential([keras.Input((T, F)), layers.RNN(STOCK.GRUCell(2), stateful=True)])

@@ -587,6 +587,11 @@ compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
 torch.testing.assert_close(compiled(x), model(x))
 compiled(x, training=True).sum().backward()
 assert all(v.value.grad is not None for v in model.trainable_variables)
+for layer in (layers.LSTM(3, return_state=True), layers.GRU(3, return_trace=True)):
+    expected = keras.tree.flatten(layer(x))
+    found = keras.tree.flatten(torch.compile(layer, fullgraph=True, backend="aot_eager")(x))
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
 """
     done = subprocess.run(
         [sys.executable, "-c", script],

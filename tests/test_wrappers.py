@@ -322,6 +322,47 @@ def test_unpacking_into_wrong_numbers_of_names_is_explained() -> None:
         _a, _b, _c = layers.Bidirectional(layers.GRU(U), merge_mode=None)(X)
 
 
+def test_masks_follow_outputs_that_go_backwards() -> None:
+    wrapper = layers.Bidirectional(
+        layers.LSTM(3, return_sequences=True, go_backwards=True),
+        backward_layer=layers.LSTM(3, return_sequences=True),
+    )
+    model = keras.Sequential([keras.Input((None, 2)), layers.Masking(), wrapper, layers.LSTM(2)])
+    padded = np.random.default_rng(0).normal(size=(2, 5, 2)).astype("float32")
+    padded[:, 3:] = 0
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(model(padded)), ops.convert_to_numpy(model(padded[:, :3]))
+    )
+
+
+def test_calls_that_somebody_watches_go_through_the_layer() -> None:
+    x = np.zeros((2, 4, 3), "float32")
+    wrapper = layers.Bidirectional(layers.LSTM(3))
+    wrapper(x)
+    seen: list[Any] = []
+    original = wrapper.forward_layer.call
+    wrapper.forward_layer.call = lambda *a, **k: [seen.append(1), original(*a, **k)][1]
+    wrapper(x)
+    assert seen == [1]
+    if keras.backend.backend() == "torch":
+        wrapper.backward_layer.register_forward_hook(lambda *_: seen.append(2))
+        wrapper(x)
+        assert seen == [1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: layers.Bidirectional(layers.Dense(3)), "a Dense; expected a recurrent layer"),
+        (lambda: layers.Bidirectional(layers.LSTMCell(3)), r"Wrap the cell: Bidirectional\(RNN"),
+        (lambda: layers.Bidirectional(layers.GRU(2, go_backwards=True)), "no backward_layer"),
+    ],
+)
+def test_layers_that_have_no_two_directions(make: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
 def test_files_go_both_ways(tmp_path: Path) -> None:
     def make(m: Any) -> Any:
         inputs = keras.Input((None, 4, F))
