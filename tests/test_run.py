@@ -298,3 +298,20 @@ def test_the_legacy_tf_keras_is_left_alone(tmp_path: Path) -> None:
     out, err = recurra("run", "--report", "prog.py", cwd=tmp_path)
     assert out == "its own\n"
     assert err.count("tf_keras is the legacy Keras 2") == 2
+
+
+def test_spawned_processes_run_so_too(tmp_path: Path) -> None:
+    (tmp_path / "prog.py").write_text(
+        "import multiprocessing\n"
+        "from keras.layers import LSTM\n"
+        "def tell():\n"
+        "    print(__name__, LSTM.__module__, flush=True)\n"
+        "if __name__ == '__main__':\n"
+        "    process = multiprocessing.get_context('spawn').Process(target=tell)\n"
+        "    process.start()\n"
+        "    process.join()\n"
+        "    tell()\n"
+    )
+    out, err = recurra("run", "--report", "prog.py", cwd=tmp_path, KERAS_BACKEND=HOST)
+    assert out == "__mp_main__ recurra.layers.lstm\n__main__ recurra.layers.lstm\n"
+    assert err.count("their layers are not listed here") == 1

@@ -90,7 +90,8 @@ def enable(strict: bool = False) -> Enabled:
 
     While enabled, isinstance and issubclass answer for Recurra's classes as for the stock classes
     whose places they have taken. What Keras restores by names of classes becomes Recurra's, copies
-    of stock layers and models too: those of copy.deepcopy and pickle. keras.models.clone_model
+    of stock models by copy.deepcopy and pickle too, and of stock layers by copy.deepcopy; pickle
+    refuses a stock layer by itself, since its class is not where it was. keras.models.clone_model
     keeps a stock layer's class, except inside of wrappers.
 
     Calling it again replaces nothing more. A call whose result is not used as a context counts

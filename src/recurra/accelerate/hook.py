@@ -100,3 +100,34 @@ def choose_framework() -> str | None:
     if not taken:
         return None
     return f"KERAS_BACKEND is not set and TensorFlow is not installed, so Keras runs on {taken}."
+
+
+class Imported(MetaPathFinder):
+    """A finder that finds nothing itself: it has `after` called once a module is imported.
+
+    Args:
+        name: the module's.
+        after: called when the module is complete, in the importing statement.
+    """
+
+    def __init__(self, name: str, after: Callable[[], None]) -> None:
+        self._name, self._after = name, after
+        self._searching = False
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        """The spec that the other finders give, with its loader wrapped; else None."""
+        if fullname != self._name or self._searching:
+            return None
+        self._searching = True
+        try:
+            spec = find_spec(fullname)
+        finally:
+            self._searching = False
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader, lambda: None, self._after)
+        return spec

@@ -56,8 +56,8 @@ def show(rows: Sequence[Any], remarks: Sequence[str], file: IO[str] | None = Non
             outcome = "Nothing ran on Recurra's engine."
         elif on_scan:
             outcome = (
-                f"{len(shown) - on_scan} of {len(shown)} rows ran on Recurra's engine, {on_scan} on "
-                "Keras's scan."
+                f"{len(shown) - on_scan} of {len(shown)} rows ran on Recurra's engine, {on_scan} "
+                "on Keras's scan."
             )
         else:
             outcome = "All ran on Recurra's engine."

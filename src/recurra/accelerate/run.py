@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from recurra.accelerate import hook
+from recurra.accelerate.children import Children
 from recurra.accelerate.program import Program, ProgramError, raise_as_program
 
 _log = logging.getLogger("recurra")
@@ -18,16 +19,19 @@ class Run:
     """One run of a program.
 
     Args:
-        program: what to run.
+        program: what to run; None to `prepare` only.
         strict: as for `recurra.enable`.
         report: whether to print a table of the recurrent layers when the interpreter ends.
     """
 
-    def __init__(self, program: Program, *, strict: bool = False, report: bool = False) -> None:
+    def __init__(
+        self, program: Program | None, *, strict: bool = False, report: bool = False
+    ) -> None:
         self._program, self._strict, self._report = program, strict, report
         self._record: Any = None
         self._watching: Any = None
         self._remarks: list[str] = []
+        self._children = Children(strict=strict)
 
     def start(self) -> None:
         """Run the program, and end as Python would have ended.
@@ -36,11 +40,7 @@ class Run:
             ProgramError: if there is nothing to run.
             BaseException: what the program raised; its traceback has been printed by then.
         """
-        if "keras" in sys.modules:
-            # Something that Python itself imports at startup has done so.
-            self._enable()
-        else:
-            hook.KerasImported(self._choose_framework, self._enable, self._tell_legacy).install()
+        self.prepare()
         if self._report:
             # Imported before: what Rich runs while it is imported would have Python forget, at its
             # end, that a KeyboardInterrupt was the reason.
@@ -48,6 +48,7 @@ class Run:
             # Registered first, so called last: after the program's own, and after its threads.
             atexit.register(self._show_report)
         try:
+            assert self._program is not None
             self._program.run()
         except ProgramError:
             atexit.unregister(self._show_report)
@@ -58,6 +59,15 @@ class Run:
             return
         self._shorten(failure)
         raise_as_program(failure)
+
+    def prepare(self) -> None:
+        """Have this process enable Recurra as soon as Keras is imported, and those it starts."""
+        if "keras" in sys.modules:
+            # Something that Python itself imports at startup has done so.
+            self._enable()
+        else:
+            hook.KerasImported(self._choose_framework, self._enable, self._tell_legacy).install()
+        self._children.install()
 
     def _shorten(self, error: BaseException) -> None:
         """Leave only strict mode's own words, if they are why the program failed.
@@ -111,9 +121,19 @@ class Run:
             note = _engine_note()
             if note is not None:
                 remarks.insert(0, note)
+        if self._children.started:
+            remarks.append(
+                "Processes that the program started by multiprocessing ran with Recurra too; their "
+                "layers are not listed here."
+            )
         from recurra.accelerate.report import show
 
         show(rows, remarks)
+
+
+def prepare(strict: bool) -> None:
+    """In a process that a program under `recurra run` has started."""
+    Run(None, strict=strict).prepare()
 
 
 def _engine_note() -> str | None:
