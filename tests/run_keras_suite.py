@@ -3,9 +3,10 @@
     KERAS_BACKEND=torch python tests/run_keras_suite.py [pytest arguments]
 
 The tests ship inside the keras wheel. `recurra.enable()` puts Recurra's classes where Keras's are
-looked up, and the run fails if the engine was not called for every cell, so a pass cannot come from
-the stock classes by mistake. Tests that cannot hold are excused one by one, each with its reason;
-an excused test that passes, or that does not exist, fails the run.
+looked up. The run fails if the engine was never called for one of its cells, so a pass cannot come
+from stock classes throughout; that every single test ran on the engine is not checked, and those of
+cells that the engine does not have cannot. Tests that cannot hold are excused one by one, each with
+its reason; an excused test that passes, or that does not exist, fails the run.
 """
 
 from __future__ import annotations
