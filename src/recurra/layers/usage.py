@@ -133,7 +133,7 @@ def tell_held(wrapper: Any) -> None:
     """Have the layers that a wrapper holds be shown under its name, as in "bi/forward_lstm"."""
     for holder in ("forward_layer", "backward_layer", "layer"):
         held = getattr(wrapper, holder, None)
-        if hasattr(held, "name"):
+        if held is not None and hasattr(held, "name"):
             held._recurra_holder = _path(wrapper)
             tell_held(held)
 
