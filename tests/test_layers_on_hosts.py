@@ -154,3 +154,26 @@ def test_values_and_gradients(
         moved = before[name].astype("float64") - array(variable)
         close(moved, getattr(gradients, f"d{name}"), f"d{name}")
     assert set(engines) == {"cpu"}
+
+
+@pytest.mark.skipif(HOST == "torch", reason="Keras compiles torch models by torch.compile")
+def test_compiled_training_runs_on_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    engines: list[str] = []
+    monkeypatch.setattr(usage, "record", lambda layer, choice: engines.append(choice.engine))
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 5, 3)).astype("float32"), rng.normal(size=(8, 1)).astype("float32")
+    losses = []
+    for jit_compile in (False, True):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential(
+            [
+                keras.Input((None, 3)),
+                layers.Bidirectional(layers.LSTM(4, return_sequences=True)),
+                layers.RNN([keras.layers.GRUCell(3), keras.layers.LSTMCell(2)]),
+                keras.layers.Dense(1),
+            ]
+        )
+        model.compile("sgd", "mse", jit_compile=jit_compile)
+        losses.append(model.fit(x, y, epochs=2, verbose=0).history["loss"])
+    np.testing.assert_allclose(*losses, rtol=1e-6)
+    assert set(engines) == {"cpu"}

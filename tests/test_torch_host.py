@@ -604,6 +604,31 @@ for layer in (layers.LSTM(3, return_state=True), layers.GRU(3, return_trace=True
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strict", [False, True])
+def test_exported_keras_models_call_the_engine(strict: bool) -> None:
+    """In a process of its own, where Keras runs on torch."""
+    script = f"""
+import torch, keras
+from recurra import layers
+inputs = keras.Input((None, 3))
+y, *_ = layers.LSTM(4, return_sequences=True, return_state=True)(inputs)
+model = keras.Model(inputs, layers.Dense(1)(layers.Bidirectional(layers.GRU(3))(y)))
+x = torch.randn(2, 6, 3)
+program = torch.export.export(model, (x,), strict={strict})
+assert torch.equal(program.module()(x), model(x))
+calls = [node for node in program.graph.nodes if "recurra.forward" in str(node.target)]
+assert len(calls) == 2, calls  # the two directions are one
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "KERAS_BACKEND": "torch"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strict", [False, True])
 def test_export_keeps_the_operator_and_dynamic_sizes(strict: bool) -> None:
     layer = Layer("gru", sequence=True)
     x = torch.randn(3, 5, 3, dtype=torch.float64)

@@ -1,9 +1,10 @@
-"""Hosts: the frameworks that Keras runs on. A host file wires gradients and nothing else.
+"""Hosts: the frameworks that Keras runs on. A host calls the engine and wires gradients.
 
 A host module offers:
 
     scan(config, x, kernel, recurrent_kernel, ...) -> dict     the engine as a differentiable op
-    scan_many([(config, arguments), ...]) -> list[dict]        several scans in one engine call
+    scan_many([(config, arguments), ...]) -> list[dict]        several scans, all of one
+                                                               precision, in one engine call
     platform() -> str                                          where arrays are placed by default
     unavailable(x) -> str | None                               why this one call cannot run on the
                                                                engine, and what to change
@@ -11,8 +12,8 @@ A host module offers:
     equivalent_activations() -> dict                           the framework's functions that are
                                                                the engine's activations, by function
 
-Each framework is imported only in its own file, because a program uses one of them and importing
-the others would cost seconds and memory, or fail.
+Each framework is imported only in its own host's files, because a program uses one of them and
+importing the others would cost seconds and memory, or fail.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from pathlib import Path
 from types import ModuleType
 
 HOSTS = ("jax", "torch", "tensorflow")
-"""Frameworks that Recurra has a host file for."""
+"""Frameworks that Recurra has a host for."""
 
 _loaded: dict[str, ModuleType] = {}  # rather than an import each time: torch.compile can read it
 

@@ -18,7 +18,7 @@ from keras.src import backend
 
 from recurra import hosts
 from recurra.engine import Choice, Config, choose
-from recurra.layers import cell_scan, cells, checks, legacy, plain, states, usage
+from recurra.layers import cell_scan, cells, checks, legacy, states, traced_scan, usage
 from recurra.layers.metaclass import LayerType
 
 _log = logging.getLogger("recurra")
@@ -346,7 +346,7 @@ class Recurrent(metaclass=LayerType):
             name: value if value is None else ops.cast(value, self.compute_dtype)
             for name, value in cells.weights(cell).items()
         }
-        results = plain.scan(
+        results = traced_scan.scan(
             spec,
             x,
             **weights,
