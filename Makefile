@@ -10,7 +10,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-hosts test-jax test-torch test-tensorflow lint lint-ruff lint-clang-format lint-mypy lint-imports bench bench-hosts format clean distclean
+.PHONY: help demo test test-hosts test-jax test-torch test-tensorflow lint lint-ruff lint-clang-format lint-mypy lint-imports check-activations bench bench-hosts format clean distclean
 
 # A particular interpreter:    make demo PYTHON=/path/to/python3.12
 PYTHON ?=
@@ -19,6 +19,7 @@ PYTHON ?=
 TESTS ?=
 DEMO ?=
 BENCH ?=
+CHECK ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -26,7 +27,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 TF_VENV := .venv-tensorflow
 TF_PY := $(TF_VENV)/bin/python
 BUILD_INPUTS := pyproject.toml CMakeLists.txt $(wildcard csrc/*.* csrc/*/*.* src/recurra/include/*.h)
-CXX_FILES := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp src/recurra/include/*.h)
+CXX_FILES := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp tools/*.h tools/*.cpp src/recurra/include/*.h)
 PY_DIRS := $(wildcard src tests examples benchmarks tools)
 
 # Keras, Matplotlib and ONNX Runtime would otherwise write to the home folder.
@@ -45,12 +46,18 @@ help:
 	@echo "              on one host alone: make test-jax, test-torch, test-tensorflow"
 	@echo "make lint     formatters (checking only), ruff, mypy, import-linter"
 	@echo "make format   let the formatters rewrite"
+	@echo "make check-activations   exp, tanh, sigmoid and others at every float32 number (minutes)"
 	@echo "make bench    Recurra beside PyTorch, ONNX Runtime and stock Keras"
 	@echo "make bench-hosts   training steps of whole models beside stock Keras, on each host"
 	@echo "make clean    remove builds and caches; make distclean removes the environments too"
 
 demo: $(VENV)/installed-demo
 	@KERAS_BACKEND=jax $(IN_HERE) $(PY) -m recurra demo $(DEMO)
+
+# CHECK="--every 1021 tanh": every 1021st number, and one function alone.
+check-activations: $(VENV)/installed-build
+	@PATH="$$PWD/$(VENV)/bin:$$PATH" && cmake -S . -B build/tools -G Ninja -DRECURRA_ONLY_TOOLS=ON >/dev/null && \
+	  cmake --build build/tools --target check_activations && build/tools/tools/check_activations $(CHECK)
 
 # With TESTS, those alone and on JAX alone.
 test: lint $(if $(TESTS),test-jax,test-hosts)
