@@ -27,6 +27,7 @@ class CallersPool : public Executor {
 const char* run(int backward, int float64, std::int64_t n, const std::int64_t* problems,
                 void* const* addresses, int threads, Schedule schedule, void* pool) {
   static_assert(kProblemNumbers == RECURRA_PROBLEM_NUMBERS, "recurra_api.h says how many");
+  static_assert(kProblemOptions == RECURRA_PROBLEM_OPTIONS, "recurra_api.h says how many");
   thread_local std::string error;
   try {
     if (n < 0) throw std::invalid_argument("n must be 0 or more, got " + std::to_string(n));

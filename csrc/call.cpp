@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "plan.h"
+#include "recurra_api.h"
 #include "team.h"
 
 namespace recurra {
@@ -21,10 +22,16 @@ struct Name {
   const char* parts[3];
 };
 
-// Visits a problem's slots in canonical order as (name, pointer).
-template <class P, class F>
-void visit_slots(const Problem& p, Slots<P>& slots, F&& f) {
+// Visits what the forward pass saves, in canonical order, as (name, pointer).
+template <class Args, class F>
+void visit_saved(const Problem& p, Args& args, F&& f) {
   const CellFacts& cell = p.facts();
+  if (p.checkpoint_every) {
+    f(Name("checkpoint_h"), args.checkpoint_h);
+    if (cell.has_cell_state) f(Name("checkpoint_c"), args.checkpoint_c);
+    return;
+  }
+  auto& slots = args.slots;
   // The value of a single gate is the hidden state, which is saved anyway.
   for (int g = 0; g < p.gates() && p.gates() > 1; ++g) f(Name(cell.gate_names[g]), slots.gate[g]);
   if (cell.has_cell_state) f(Name("cell_state"), slots.cell_state);
@@ -101,6 +108,7 @@ class Call {
     const Array& ak = *in_.next("kernel", true);
     const Array& ar = *in_.next("recurrent_kernel", true);
     if (ax.described) read_sizes(ax, ar);
+    p_.checkpoint_every = recurra_checkpoint_steps(p_.checkpoint_every, p_.time_steps);
     element_ = p_.dtype == Dtype::float32 ? Element::float32 : Element::float64;
     gate_units_ = p_.gates() * p_.units;
     x = in_.check(ax, "x", element_, {p_.batch, p_.time_steps, p_.features});
@@ -127,6 +135,9 @@ class Call {
   }
   Shape state() const { return {p_.batch, p_.units}; }
   Shape per_step() const { return {p_.batch, p_.time_steps, p_.units}; }
+  Shape per_saved_step() const {
+    return p_.checkpoint_every ? Shape{p_.batch, p_.checkpoints(), p_.units} : per_step();
+  }
 
   const void* read_c0() {
     const Array* a = in_.next("c0", false);
@@ -156,10 +167,10 @@ class Call {
     masks = int(n);
     return in_.check(*a, name, element_, {n, p_.batch, size});
   }
-  template <class P>
-  void read_slots(Reader& reader, const char* prefix, Slots<P>& slots) {
-    visit_slots(p_, slots, [&](const Name& name, P& pointer) {
-      pointer = reader.take(name.prefixed(prefix), false, element_, per_step());
+  template <class Args>
+  void read_saved(Reader& reader, const char* prefix, Args& args) {
+    visit_saved(p_, args, [&](const Name& name, auto& pointer) {
+      pointer = reader.take(name.prefixed(prefix), false, element_, per_saved_step());
     });
   }
 
@@ -247,9 +258,9 @@ void read_and_run(bool backward, const std::vector<Problem>& problems, const Arr
 }
 
 std::size_t slot_count(const Problem& p) {
-  Slots<void*> none;
+  ForwardArgs none;
   std::size_t count = 0;
-  visit_slots(p, none, [&](const Name&, void*) { ++count; });
+  visit_saved(p, none, [&](const Name&, void*) { ++count; });
   return count;
 }
 
@@ -263,13 +274,13 @@ void check_range(const char* name, std::int64_t v, std::int64_t least, std::int6
 
 std::vector<std::string> slot_names(const Problem& p) {
   std::vector<std::string> names;
-  Slots<void*> none;
-  visit_slots(p, none, [&](const Name& name, void*) { names.push_back(name); });
+  ForwardArgs none;
+  visit_saved(p, none, [&](const Name& name, void*) { names.push_back(name); });
   return names;
 }
 
 std::size_t input_count(const Problem& p, bool backward) {
-  return backward ? 13 + 2 * slot_count(p) : 9;
+  return backward ? 14 + 2 * slot_count(p) : 9;
 }
 std::size_t output_count(const Problem& p, bool backward) {
   return backward ? 6 : 4 + slot_count(p);
@@ -279,6 +290,8 @@ Problem problem_of_options(const std::int64_t* options) {
   check_range("cell", options[0], 0, std::size(kCells) - 1);
   check_range("activation", options[2], 0, std::size(kActivationNames) - 1);
   check_range("recurrent_activation", options[3], 0, std::size(kActivationNames) - 1);
+  check_range("checkpoint_every", options[6], 0, 0);
+  check_range("products", options[7], 0, 0);
   Problem p;
   p.cell = Cell(options[0]);
   p.reset_after = options[1] != 0;
@@ -286,6 +299,8 @@ Problem problem_of_options(const std::int64_t* options) {
   p.recurrent_activation = Activation(options[3]);
   p.go_backwards = options[4] != 0;
   p.zero_output_for_mask = options[5] != 0;
+  p.checkpoint_every = Index(options[6]);
+  p.products = Products(options[7]);
   return p;
 }
 
@@ -332,7 +347,7 @@ Forward::Forward(const Problem& description, const Array* inputs, const Array* o
   a.state_h = out.take("state_h", true, c.element_, c.state());
   a.state_c = out.take("state_c", false, c.element_, c.state());
   a.sequence = out.take("sequence", false, c.element_, c.per_step());
-  c.read_slots(out, "", a.slots);
+  c.read_saved(out, "", a);
 }
 
 Backward::Backward(const Problem& description, const Array* inputs, const Array* outputs)
@@ -341,15 +356,16 @@ Backward::Backward(const Problem& description, const Array* inputs, const Array*
   BackwardArgs& a = arrays;
   Call c(p, "backward inputs", inputs);
   c.read_weights_and_x(a.x, a.kernel, a.recurrent_kernel);
+  a.bias = c.in_.take("bias", false, c.element_, c.bias_shape());
   a.h0 = c.in_.take("h0", false, c.element_, c.state());
   a.c0 = c.read_c0();
   a.mask = c.read_mask();
   a.dropout_x = c.read_dropout("dropout_x", p.features, p.dropout_x_masks);
   a.dropout_h = c.read_dropout("dropout_h", p.units, p.dropout_h_masks);
   const void* sequence = c.in_.take("sequence", false, c.element_, c.per_step());
-  c.read_slots(c.in_, "", a.slots);
+  c.read_saved(c.in_, "", a);
   if (!a.slots.hidden_state && !a.mask) a.slots.hidden_state = sequence;
-  visit_slots(p, a.slots, [&](const Name& name, const void* pointer) {
+  visit_saved(p, a, [&](const Name& name, const void* pointer) {
     if (!pointer)
       fail("backward inputs: " + std::string(name) + " is required" +
            (std::string(name) == "hidden_state"
@@ -360,10 +376,14 @@ Backward::Backward(const Problem& description, const Array* inputs, const Array*
   a.d_state_h = c.in_.take("d_state_h", false, c.element_, c.state());
   a.d_state_c = c.in_.take("d_state_c", false, c.element_, c.state());
   a.d_sequence = c.in_.take("d_sequence", false, c.element_, c.per_step());
-  c.read_slots(c.in_, "d_", a.d_slots);
+  BackwardArgs cotangents;
+  c.read_saved(c.in_, "d_", cotangents);
+  a.d_slots = cotangents.slots;
   if (a.d_slots.recurrent_candidate) fail("d_recurrent_candidate: it is not an output");
   for (const void* d : a.d_slots.pre)
     if (d) fail("d_pre_*: pre-activations are not outputs");
+  if (cotangents.checkpoint_h || cotangents.checkpoint_c)
+    fail("d_checkpoint_*: checkpoints are not outputs");
 
   Reader out("backward outputs", outputs);
   a.dx = out.take("dx", false, c.element_, {p.batch, p.time_steps, p.features});

@@ -1,12 +1,14 @@
 // A call as the bindings receive it: lists of arrays in canonical order, absent ones null.  Checks
 // every shape and runs the kernels.
 //
-// Canonical order, "?" = may be absent, S = number of slots (see slot_names):
+// Canonical order, "?" = may be absent, S = number of slots (see slot_names).  With
+// checkpoint_every the slots are checkpoint_h and, where the cell has that state, checkpoint_c.
 //   forward inputs    x kernel recurrent_kernel bias? h0? c0? mask? dropout_x? dropout_h?
 //   forward outputs   last_output? state_h state_c? sequence? then S slots, each nullable
-//   backward inputs   x kernel recurrent_kernel h0? c0? mask? dropout_x? dropout_h? sequence?
-//                     then S slots (hidden_state? where sequence stands in for it), d_last_output?
-//                     d_state_h? d_state_c? d_sequence? then S slot cotangents, each nullable
+//   backward inputs   x kernel recurrent_kernel bias? h0? c0? mask? dropout_x? dropout_h?
+//                     sequence? then S slots (hidden_state? where sequence stands in for it),
+//                     d_last_output? d_state_h? d_state_c? d_sequence? then S slot cotangents, each
+//                     nullable
 //   backward outputs  dx? dkernel? drecurrent_kernel? dbias? dh0? dc0?
 #pragma once
 
@@ -56,9 +58,10 @@ struct Array {
 };
 
 // A problem as hosts write it down.
-constexpr int kProblemOptions = 6;   // cell, reset_after, activation, recurrent_activation,
-                                     // go_backwards, zero_output_for_mask
-constexpr int kProblemNumbers = 12;  // and batch, time_steps, features, units, dropout_x masks,
+constexpr int kProblemOptions = 8;   // cell, reset_after, activation, recurrent_activation,
+                                     // go_backwards, zero_output_for_mask, checkpoint_every,
+                                     // products
+constexpr int kProblemNumbers = 14;  // and batch, time_steps, features, units, dropout_x masks,
                                      // dropout_h masks
 // Both throw std::invalid_argument for numbers out of range.
 Problem problem_of_options(const std::int64_t* options);

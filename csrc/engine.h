@@ -66,6 +66,9 @@ RECURRA_INLINE bool derivative_needs_input(Activation a) {
 
 enum class Dtype : int { float32, float64 };
 
+// What the matrix products multiply; they are summed up in the arrays' type.
+enum class Products : int { as_arrays, bfloat16 };
+
 struct Problem {
   Cell cell = Cell::lstm;
   bool reset_after = true;  // GRU only
@@ -73,6 +76,8 @@ struct Problem {
   Activation recurrent_activation = Activation::sigmoid;
   bool go_backwards = false;
   bool zero_output_for_mask = false;
+  Index checkpoint_every = 0;  // 0: every step is saved; k: the states before steps 0, k, 2k, ...
+  Products products = Products::as_arrays;
   Dtype dtype = Dtype::float32;
   Index batch = 0, time_steps = 0, features = 0, units = 0;
   int dropout_x_masks = 0;  // 0 (none), 1 (one for all gates) or one per gate
@@ -80,6 +85,9 @@ struct Problem {
 
   RECURRA_INLINE const CellFacts& facts() const { return kCells[int(cell)]; }
   RECURRA_INLINE int gates() const { return facts().gates(); }
+  RECURRA_INLINE Index checkpoints() const {
+    return checkpoint_every ? (time_steps + checkpoint_every - 1) / checkpoint_every : 0;
+  }
   RECURRA_INLINE bool two_biases() const { return facts().has_reset_after && reset_after; }
   RECURRA_INLINE Activation gate_activation(int gate) const {
     return gate == facts().candidate ? activation : recurrent_activation;
@@ -112,19 +120,25 @@ struct ForwardArgs {
   void* state_h = nullptr;             // nullable; (batch, units)
   void* state_c = nullptr;             // nullable; (batch, units)
   void* sequence = nullptr;            // nullable; (batch, time_steps, units)
-  Slots<void*> slots;
+  Slots<void*> slots;                  // nothing with checkpoint_every, but
+  void* checkpoint_h = nullptr;        // nullable; (batch, checkpoints, units)
+  void* checkpoint_c = nullptr;        // nullable; (batch, checkpoints, units)
 };
 
 struct BackwardArgs {
   const void* x = nullptr;
   const void* kernel = nullptr;
   const void* recurrent_kernel = nullptr;
+  const void* bias = nullptr;  // read with checkpoint_every only
   const void* h0 = nullptr;
   const void* c0 = nullptr;
   const std::uint8_t* mask = nullptr;
   const void* dropout_x = nullptr;
   const void* dropout_h = nullptr;
-  Slots<const void*> slots;  // as the forward pass wrote them; hidden_state is never null
+  Slots<const void*> slots;  // as the forward pass wrote them; hidden_state is never null.  Nothing
+                             // with checkpoint_every, but
+  const void* checkpoint_h = nullptr;
+  const void* checkpoint_c = nullptr;
   const void* d_last_output = nullptr;  // every cotangent is nullable (null = zero)
   const void* d_state_h = nullptr;
   const void* d_state_c = nullptr;

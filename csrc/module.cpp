@@ -102,16 +102,17 @@ NB_MODULE(_engine, m) {
   prepare_for_forks();
   m.doc() = "Recurra's compiled kernels. Use recurra.engine.cpu.";
 
-  m.def("forward", &call_arrays<false>, nb::arg("problems"), nb::arg("inputs"), nb::arg("outputs"),
-        "Runs forward scans. Each problem is (cell, reset_after, activation, recurrent_activation, "
-        "go_backwards, zero_output_for_mask); the lists hold the arrays of the first problem in "
-        "canonical order (None = absent), then those of the second, and so on. Writes `outputs` in "
-        "place.");
+  m.def(
+      "forward", &call_arrays<false>, nb::arg("problems"), nb::arg("inputs"), nb::arg("outputs"),
+      "Runs forward scans. Each problem is (cell, reset_after, activation, recurrent_activation, "
+      "go_backwards, zero_output_for_mask, checkpoint_every, products); the lists hold the arrays "
+      "of the first problem in canonical order (None = absent), then those of the second, and so "
+      "on. Writes `outputs` in place.");
   m.def("backward", &call_arrays<true>, nb::arg("problems"), nb::arg("inputs"), nb::arg("outputs"),
         "Runs backward scans; arguments as for `forward`.");
   m.def("run", &run, nb::arg("backward"), nb::arg("float64"), nb::arg("problems"),
         nb::arg("addresses"), nb::arg("openmp") = false, nb::arg("threads") = 0,
-        "Runs scans on addresses. `problems` holds 12 numbers for each problem (those of `forward` "
+        "Runs scans on addresses. `problems` holds 14 numbers for each problem (those of `forward` "
         "and batch, time_steps, features, units, dropout_x masks, dropout_h masks), `addresses` "
         "each problem's inputs and outputs in canonical order, 0 = absent (an array without "
         "elements: any other number). Arrays must be C-contiguous and of the sizes given; nothing "
@@ -128,7 +129,8 @@ NB_MODULE(_engine, m) {
       "Address of the engine's C interface, see include/recurra_api.h.");
   m.def("slot_names", [](std::int64_t cell, bool reset_after, std::int64_t activation,
                          std::int64_t recurrent_activation) {
-    const std::int64_t options[] = {cell, reset_after, activation, recurrent_activation, 0, 0};
+    const std::int64_t options[] = {cell, reset_after, activation, recurrent_activation,
+                                    0,    0,           0,          0};
     return slot_names(problem_of_options(options));
   });
   m.def("cell_names", [] {

@@ -450,7 +450,7 @@ def test_wrong_arrays_are_refused(name: str, array: Any, message: str) -> None:
     inputs = [case[n] for n in ARRAYS]
     outputs = [None, np.zeros((3, 4)), None, None, *[None] * 6]
     with pytest.raises(ValueError, match=message):
-        _engine.forward([(0, 1, 1, 2, 0, 0)], inputs, outputs)
+        _engine.forward([(0, 1, 1, 2, 0, 0, 0, 0)], inputs, outputs)
 
 
 def test_wrong_settings_are_refused() -> None:

@@ -77,7 +77,7 @@ def test_wrong_lists_are_refused() -> None:
         _engine.forward([options, other.config.numbers], inputs, outputs)
     with pytest.raises(ValueError, match="forward outputs: expected 10 arrays, got 11"):
         _engine.forward([options], inputs, [*outputs, None])
-    with pytest.raises(ValueError, match="a problem must have 6 numbers, got 5"):
+    with pytest.raises(ValueError, match="a problem must have 8 numbers, got 7"):
         _engine.forward([options[:-1]], inputs, outputs)
     with pytest.raises(ValueError, match=r"cell must be in 0\.\.2, got 3"):
         _engine.forward([(3, *options[1:])], inputs, outputs)
@@ -119,10 +119,12 @@ def wrong_addresses(position: int, value: int) -> Callable[[list[int], list[int]
 # What C can check too; there is no way to tell how long its lists are.
 WRONG = {
     r"cell must be in 0\.\.2, got 9": wrong_numbers(0, 9),
-    "batch must be in .* got -1": wrong_numbers(6, -1),
-    r"units must be in 1\.\..* got 0": wrong_numbers(9, 0),
-    "the number of dropout_x masks must be 0, 1 or 4, got 2": wrong_numbers(10, 2),
-    "dropout_x is missing, but the problem says 4 masks": wrong_numbers(10, 4),
+    r"checkpoint_every must be in 0\.\.0, got -2": wrong_numbers(6, -2),
+    r"products must be in 0\.\.0, got 1": wrong_numbers(7, 1),
+    "batch must be in .* got -1": wrong_numbers(8, -1),
+    r"units must be in 1\.\..* got 0": wrong_numbers(11, 0),
+    "the number of dropout_x masks must be 0, 1 or 4, got 2": wrong_numbers(12, 2),
+    "dropout_x is missing, but the problem says 4 masks": wrong_numbers(12, 4),
     "dropout_h is given, but the problem says 0 masks": wrong_addresses(8, 64),
     "forward inputs: kernel is required": wrong_addresses(1, 0),
     "forward outputs: state_h is required": wrong_addresses(10, 0),
@@ -138,7 +140,7 @@ def test_wrong_problems_by_address_are_refused(message: str) -> None:
 
 def test_wrong_counts_by_address_are_refused() -> None:
     numbers, addresses, _keep = an_address_call()
-    with pytest.raises(ValueError, match="problems must have 12 numbers each, got 11 in all"):
+    with pytest.raises(ValueError, match="problems must have 14 numbers each, got 13 in all"):
         _engine.run(False, False, numbers[:-1], addresses)
     with pytest.raises(ValueError, match="addresses: expected 19, got 18"):
         _engine.run(False, False, numbers, addresses[:-1])
@@ -180,11 +182,11 @@ def call_c(
     schedule: Any = None,
 ) -> str | None:
     api = Api.from_address(_engine.c_api())
-    assert api.version == 1
+    assert api.version == 2
     error = api.run(
         backward,
         False,
-        len(problems) // 12,
+        len(problems) // 14,
         (ctypes.c_int64 * len(problems))(*problems),
         (ctypes.c_void_p * len(addresses))(*addresses),
         threads,

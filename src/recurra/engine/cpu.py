@@ -5,7 +5,8 @@ The order below is the engine's interface, used by the NumPy functions here and 
 Forward inputs, optional ones marked by "?": x (B, T, F) | kernel (F, G·U) | recurrent_kernel
 (U, G·U) | bias? | h0? (B, U) | c0? (B, U) | mask? (B, T) bool | dropout_x? (1 or G, B, F) |
 dropout_h? (1 or G, B, U). Forward outputs: last_output? (B, U) | state_h (B, U) | state_c (B, U,
-LSTM only) | sequence? (B, T, U) | the slots (B, T, U), all or none.
+LSTM only) | sequence? (B, T, U) | the slots (B, T, U), all or none. With checkpoints
+(`Config.checkpoint_every`) the slots are states alone, (B, ceil(T / k), U).
 
 One array less is written where two would be equal: without a mask the hidden state at every step
 is the output sequence, so the slot "hidden_state" is left out whenever `sequence` stands in for it
@@ -54,19 +55,31 @@ def forward_outputs(config: Config) -> tuple[str, ...]:
 @functools.cache
 def backward_inputs(config: Config) -> tuple[str, ...]:
     """Names of the backward pass's inputs; cotangents are called "d_" and the output's name."""
-    inputs = tuple(name for name in FORWARD_INPUTS if name != "bias")
     cotangents = tuple(f"d_{name}" for name in forward_outputs(config))
-    return (*inputs, "sequence", *config.slots, *cotangents)
+    return (*FORWARD_INPUTS, "sequence", *config.slots, *cotangents)
 
 
-def hidden_state_is_sequence(*, mask: bool, sequence: bool) -> bool:
+@functools.cache
+def residuals(config: Config) -> tuple[str, ...]:
+    """Names of the forward pass's arrays that the backward pass reads, as far as they exist.
+
+    The bias is among them where steps are computed anew, `sequence` where it may be the
+    hidden state.
+    """
+    unread = "sequence" if config.checkpoint_every else "bias"
+    names = (*FORWARD_INPUTS, "sequence", *config.slots)
+    return tuple(name for name in names if name != unread)
+
+
+def hidden_state_is_sequence(config: Config, *, mask: bool, sequence: bool) -> bool:
     """Whether `sequence` plays the part of the slot "hidden_state".
 
     Args:
+        config: the cell and its options.
         mask: whether a mask is given.
         sequence: whether the sequence is among the outputs.
     """
-    return sequence and not mask
+    return sequence and not mask and not config.checkpoint_every
 
 
 def present_outputs(
@@ -83,7 +96,7 @@ def present_outputs(
     wanted |= {"sequence"} if sequence else set()
     if slots:
         wanted |= {*config.slots}
-        if hidden_state_is_sequence(mask=mask, sequence=sequence):
+        if hidden_state_is_sequence(config, mask=mask, sequence=sequence):
             wanted.remove("hidden_state")
     return tuple(name for name in forward_outputs(config) if name in wanted)
 
@@ -199,7 +212,8 @@ def forward_many(calls: Sequence[tuple[Config, Mapping[str, Any]]]) -> list[dict
         x, recurrent_kernel = arguments["x"], arguments["recurrent_kernel"]
         batch, time_steps, units = x.shape[0], x.shape[1], recurrent_kernel.shape[0]
         outputs = {
-            name: np.empty(output_shape(name, batch, time_steps, units), x.dtype) for name in names
+            name: np.empty(output_shape(config, name, batch, time_steps, units), x.dtype)
+            for name in names
         }
         ordered += [outputs.get(name) for name in forward_outputs(config)]
         results.append(outputs)
@@ -264,7 +278,7 @@ def backward_many(
     for config, inputs, saved, cotangents, wanted in calls:
         arrays: dict[str, Array | None] = {**inputs}
         separate = not hidden_state_is_sequence(
-            mask=inputs.get("mask") is not None, sequence="sequence" in saved
+            config, mask=inputs.get("mask") is not None, sequence="sequence" in saved
         )
         arrays["sequence"] = None if separate else saved["sequence"]
         arrays |= {name: saved.get(name) for name in config.slots}
@@ -298,10 +312,14 @@ def _empty_gradients(
     }
 
 
-def output_shape(name: str, batch: int, time_steps: int, units: int) -> tuple[int, ...]:
+def output_shape(
+    config: Config, name: str, batch: int, time_steps: Any, units: int
+) -> tuple[Any, ...]:
     """Shape of a forward output."""
     if name in ("last_output", "state_h", "state_c"):
         return (batch, units)
+    if config.checkpoint_every and name in config.slots:
+        return (batch, config.checkpoints(time_steps), units)
     return (batch, time_steps, units)
 
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 from tensorflow.python.eager import record
 
 from recurra.engine import cpu
+from recurra.engine.config import Config
 from recurra.hosts.tensorflow_plan import Plan
 
 Plans = tuple[Plan, ...]
@@ -117,9 +118,16 @@ def _shapes(plans: Plans, arrays: Sequence[Any], save: bool) -> list[tf.TensorSh
         by_name = dict(zip(plan.arrays, rest, strict=False))
         x, recurrent_kernel = by_name["x"].shape, by_name["recurrent_kernel"].shape
         size = (x[0], x[1], recurrent_kernel[0])
-        outputs += [cpu.output_shape(name, *size) for name in plan.outputs]
-        cached += [cpu.output_shape(name, *size) for name in plan.cached if save]
+        outputs += [cpu.output_shape(plan.config, name, *size) for name in plan.outputs]
+        cached += [_cached_shape(plan.config, name, *size) for name in plan.cached if save]
     return [tf.TensorShape(shape) for shape in outputs + cached]
+
+
+def _cached_shape(config: Config, name: str, *size: int | None) -> tuple[int | None, ...]:
+    batch, time_steps, units = size
+    if config.checkpoint_every and time_steps is None:
+        return (batch, None, units)
+    return cpu.output_shape(config, name, batch, time_steps, units)
 
 
 def _forward(plans: Plans, flat: Sequence[Any], save: bool) -> list[Any]:

@@ -5,19 +5,20 @@
 //
 // One operation runs several scans ("problems") at once. `problems` has kNumbers integers for each:
 //
-//   0..5  cell, reset_after, activation, recurrent_activation, go_backwards, zero_output_for_mask
-//   6     S: how many arrays (batch, time_steps, units) the engine can save per scan, the slots
-//   7, 8  how many gates; how many rows a bias has (1: it is a vector)
-//   9     bit mask of the arrays given as inputs, over the engine's numbering of its inputs
-//   10    bit mask of the slots kept in `cache`: of the outputs' numbering in the forward
-//         operation, of the inputs' in the backward one
-//   11    bit mask of the results, over the engine's numbering of its outputs
+//   0..7   the problem's options as recurra_api.h has them; number 6 is checkpoint_every
+//   8      S: how many arrays the engine can save per scan, the slots: (batch, time_steps, units)
+//          each, with checkpoint_every (batch, checkpoints, units)
+//   9, 10  how many gates; how many rows a bias has (1: it is a vector)
+//   11     bit mask of the arrays given as inputs, over the engine's numbering of its inputs
+//   12     bit mask of the slots kept in `cache`: of the outputs' numbering in the forward
+//          operation, of the inputs' in the backward one
+//   13     bit mask of the results, over the engine's numbering of its outputs
 //
 // The engine's numbering, here and in recurra/engine/cpu.py:
 //   forward inputs    x kernel recurrent_kernel bias h0 c0 mask dropout_x dropout_h
 //   forward outputs   last_output state_h state_c sequence, S slots
-//   backward inputs   x kernel recurrent_kernel h0 c0 mask dropout_x dropout_h sequence, S slots,
-//                     d_last_output d_state_h d_state_c d_sequence, S slots' cotangents
+//   backward inputs   x kernel recurrent_kernel bias h0 c0 mask dropout_x dropout_h sequence,
+//                     S slots, d_last_output d_state_h d_state_c d_sequence, S slots' cotangents
 //   backward outputs  dx dkernel drecurrent_kernel dbias dh0 dc0
 //
 // `arrays` and `outputs` hold the problems' arrays one after another, `masks` their masks.
@@ -51,17 +52,24 @@ using Status = absl::Status;
 
 std::atomic<const RecurraApi*> api{nullptr};
 
-constexpr int kNumbers = 12;
-constexpr int kForwardInputs = 9, kForwardOutputs = 4, kBackwardInputs = 9, kGradients = 6;
+constexpr int kOptions = RECURRA_PROBLEM_OPTIONS, kCheckpointEvery = 6;
+constexpr int kNumbers = kOptions + 6;
+constexpr int kGradients = 6, kForwardOutputs = 4;
 constexpr std::int64_t kAlignment = 64;
 
-// The two passes number their inputs alike up to recurrent_kernel.
-enum { kX = 0, kKernel = 1, kRecurrentKernel = 2 };
+// The inputs that the two passes number alike, and how many they are.
+enum { kX, kKernel, kRecurrentKernel, kBias, kH0, kC0, kMask, kDropoutX, kDropoutH, kInputs };
 
 struct Problem {
-  std::int64_t attributes[6];
+  std::int64_t options[kOptions];
   std::int64_t slots, gates, bias_rows;
   std::uint64_t given, cached, results;
+
+  // How many states of each row are saved in a slot.
+  std::int64_t saved_steps(std::int64_t time_steps) const {
+    const std::int64_t k = recurra_checkpoint_steps(options[kCheckpointEvery], time_steps);
+    return k ? (time_steps + k - 1) / k : time_steps;
+  }
 };
 
 bool has(std::uint64_t bits, std::int64_t i) { return bits >> i & 1; }
@@ -80,28 +88,22 @@ Status parse(const std::vector<std::int64_t>& numbers, std::vector<Problem>& pro
   for (std::size_t i = 0; i < numbers.size(); i += kNumbers) {
     Problem p;
     const std::int64_t* n = &numbers[i];
-    for (int j = 0; j < 6; ++j) p.attributes[j] = n[j];
-    p.slots = n[6], p.gates = n[7], p.bias_rows = n[8];
-    p.given = std::uint64_t(n[9]), p.cached = std::uint64_t(n[10]);
-    p.results = std::uint64_t(n[11]);
-    if (p.slots < 0 || p.slots > 20 || p.gates < 1 || p.bias_rows < 1)
+    for (int j = 0; j < kOptions; ++j) p.options[j] = *n++;
+    p.slots = *n++, p.gates = *n++, p.bias_rows = *n++;
+    p.given = std::uint64_t(*n++), p.cached = std::uint64_t(*n++);
+    p.results = std::uint64_t(*n++);
+    if (p.options[kCheckpointEvery] < RECURRA_SQUARE_ROOT || p.slots < 0 || p.slots > 20 ||
+        p.gates < 1 || p.bias_rows < 1)
       return invalid("problems has numbers out of range");
     problems.push_back(p);
   }
   return absl::OkStatus();
 }
 
-// Numbers of the inputs in one pass.
-struct Numbering {
-  int bias, h0, c0, mask, dropout_x, dropout_h, rest;
-};
-constexpr Numbering kForward = {3, 4, 5, 6, 7, 8, 9};
-constexpr Numbering kBackward = {-1, 3, 4, 5, 6, 7, 8};
-
 struct Sizes {
-  std::int64_t batch, time_steps, features, units;
+  std::int64_t batch, time_steps, features, units, saved_steps;
   std::int64_t slot_bytes(int element) const {
-    const std::int64_t bytes = batch * time_steps * units * element;
+    const std::int64_t bytes = batch * saved_steps * units * element;
     return (bytes + kAlignment - 1) / kAlignment * kAlignment;
   }
 };
@@ -205,31 +207,31 @@ class Operation : public OpKernel {
 
  protected:
   // Reads a problem's x, weights, states, mask and dropout factors into `addresses` by number, and
-  // its twelve numbers for the engine.
-  Status read_common(Reader& reader, const Problem& p, const Numbering& number, Sizes& size,
+  // its numbers for the engine.
+  Status read_common(Reader& reader, const Problem& p, Sizes& size,
                      std::vector<std::int64_t>& numbers, const void** addresses) const {
     const TensorShape *x, *kernel_shape, *recurrent_kernel;
     RECURRA_TRY(reader.peek("x", 0, 3, &x));
     RECURRA_TRY(reader.peek("kernel", 1, 2, &kernel_shape));
     RECURRA_TRY(reader.peek("recurrent_kernel", 2, 2, &recurrent_kernel));
-    size = {x->dim_size(0), x->dim_size(1), x->dim_size(2), recurrent_kernel->dim_size(0)};
+    size = {x->dim_size(0), x->dim_size(1), x->dim_size(2), recurrent_kernel->dim_size(0),
+            p.saved_steps(x->dim_size(1))};
     const std::int64_t width = p.gates * size.units;
     RECURRA_TRY(reader.take("x", {size.batch, size.time_steps, size.features}, &addresses[kX]));
     const Status kernel = reader.take("kernel", {size.features, width}, &addresses[kKernel]);
     if (!kernel.ok()) return for_features(kernel, size.features, *kernel_shape);
     RECURRA_TRY(reader.take("recurrent_kernel", {size.units, width}, &addresses[kRecurrentKernel]));
-    if (number.bias >= 0 && has(p.given, number.bias))
-      RECURRA_TRY(p.bias_rows > 1
-                      ? reader.take("bias", {p.bias_rows, width}, &addresses[number.bias])
-                      : reader.take("bias", {width}, &addresses[number.bias]));
-    if (has(p.given, number.h0))
-      RECURRA_TRY(reader.take("h0", {size.batch, size.units}, &addresses[number.h0]));
-    if (has(p.given, number.c0))
-      RECURRA_TRY(reader.take("c0", {size.batch, size.units}, &addresses[number.c0]));
-    if (has(p.given, number.mask))
-      RECURRA_TRY(reader.take_mask({size.batch, size.time_steps}, &addresses[number.mask]));
+    if (has(p.given, kBias))
+      RECURRA_TRY(p.bias_rows > 1 ? reader.take("bias", {p.bias_rows, width}, &addresses[kBias])
+                                  : reader.take("bias", {width}, &addresses[kBias]));
+    if (has(p.given, kH0))
+      RECURRA_TRY(reader.take("h0", {size.batch, size.units}, &addresses[kH0]));
+    if (has(p.given, kC0))
+      RECURRA_TRY(reader.take("c0", {size.batch, size.units}, &addresses[kC0]));
+    if (has(p.given, kMask))
+      RECURRA_TRY(reader.take_mask({size.batch, size.time_steps}, &addresses[kMask]));
     std::int64_t factors[2] = {0, 0};
-    const int numbers_of[2] = {number.dropout_x, number.dropout_h};
+    const int numbers_of[2] = {kDropoutX, kDropoutH};
     const std::int64_t widths[2] = {size.features, size.units};
     for (int i = 0; i < 2; ++i) {
       if (!has(p.given, numbers_of[i])) continue;
@@ -240,7 +242,7 @@ class Operation : public OpKernel {
       RECURRA_TRY(
           reader.take(name, {factors[i], size.batch, widths[i]}, &addresses[numbers_of[i]]));
     }
-    numbers.insert(numbers.end(), p.attributes, p.attributes + 6);
+    numbers.insert(numbers.end(), p.options, p.options + kOptions);
     numbers.insert(numbers.end(), {size.batch, size.time_steps, size.features, size.units,
                                    factors[0], factors[1]});
     return absl::OkStatus();
@@ -275,10 +277,10 @@ class Forward : public Operation {
     Reader reader(c, arrays_, masks_);
     const int element = tensorflow::DataTypeSize(type_);
     std::size_t total = 0;
-    for (const Problem& p : problems_) total += kForwardInputs + kForwardOutputs + p.slots;
+    for (const Problem& p : problems_) total += kInputs + kForwardOutputs + p.slots;
     std::vector<const void*> addresses(total, nullptr);
     std::vector<std::int64_t> numbers;
-    numbers.reserve(problems_.size() * 12);
+    numbers.reserve(problems_.size() * RECURRA_PROBLEM_NUMBERS);
     std::vector<Tensor> unused;  // what the engine insists on writing
     std::vector<Sizes> sizes(problems_.size());
 
@@ -287,8 +289,8 @@ class Forward : public Operation {
     int result = 0;
     for (std::size_t i = 0; i < problems_.size(); ++i) {
       const Problem& p = problems_[i];
-      RECURRA_TRY(read_common(reader, p, kForward, sizes[i], numbers, &addresses[at]));
-      at += kForwardInputs;
+      RECURRA_TRY(read_common(reader, p, sizes[i], numbers, &addresses[at]));
+      at += kInputs;
       const std::int64_t b = sizes[i].batch, t = sizes[i].time_steps, u = sizes[i].units;
       for (int o = 0; o < kForwardOutputs + p.slots; ++o, ++at) {
         if (!has(p.results, o)) continue;
@@ -316,7 +318,7 @@ class Forward : public Operation {
         at = 0;
         for (std::size_t i = 0; i < problems_.size(); ++i) {
           const Problem& p = problems_[i];
-          at += kForwardInputs;
+          at += kInputs;
           for (int o = 0; o < kForwardOutputs + p.slots; ++o, ++at) {
             if (!has(p.cached, o)) continue;
             addresses[at] = next;
@@ -344,19 +346,19 @@ class Backward : public Operation {
     const char* next = static_cast<const char*>(cache.tensor_data().data());
     std::int64_t cache_left = cache.NumElements();
     std::size_t total = 0;
-    for (const Problem& p : problems_) total += kBackwardInputs + 4 + 2 * p.slots + kGradients;
+    for (const Problem& p : problems_) total += kInputs + 5 + 2 * p.slots + kGradients;
     std::vector<const void*> addresses(total, nullptr);
     std::vector<std::int64_t> numbers;
-    numbers.reserve(problems_.size() * 12);
+    numbers.reserve(problems_.size() * RECURRA_PROBLEM_NUMBERS);
 
     std::size_t at = 0;
     int result = 0;
     for (const Problem& p : problems_) {
       Sizes size;
-      RECURRA_TRY(read_common(reader, p, kBackward, size, numbers, &addresses[at]));
+      RECURRA_TRY(read_common(reader, p, size, numbers, &addresses[at]));
       const std::int64_t b = size.batch, t = size.time_steps, u = size.units;
-      const std::int64_t states = kBackwardInputs + p.slots;  // three cotangents without time
-      for (std::int64_t i = kBackward.rest; i < states + 4 + p.slots; ++i) {
+      const std::int64_t states = kInputs + 1 + p.slots;  // three cotangents without time
+      for (std::int64_t i = kInputs; i < states + 4 + p.slots; ++i) {
         if (has(p.given, i)) {
           RECURRA_TRY(i >= states && i < states + 3
                           ? reader.take("a state's gradient", {b, u}, &addresses[at + i])
@@ -405,9 +407,7 @@ Status common_shapes(InferenceContext* c, int first, ShapeHandle& x, ShapeHandle
 }
 
 // How many of a problem's inputs are in `arrays`: all but the mask.
-int arrays_of(const Problem& p, const Numbering& number) {
-  return count(p.given) - has(p.given, number.mask);
-}
+int arrays_of(const Problem& p) { return count(p.given) - has(p.given, kMask); }
 
 Status forward_shapes(InferenceContext* c) {
   std::vector<Problem> problems;
@@ -421,7 +421,7 @@ Status forward_shapes(InferenceContext* c) {
   for (const Problem& p : problems) {
     ShapeHandle x, recurrent;
     RECURRA_TRY(common_shapes(c, first, x, recurrent));
-    first += arrays_of(p, kForward);
+    first += arrays_of(p);
     const DimensionHandle b = c->Dim(x, 0), t = c->Dim(x, 1), u = c->Dim(recurrent, 0);
     for (int o = 0; o < kForwardOutputs + p.slots; ++o)
       if (has(p.results, o))
@@ -429,7 +429,7 @@ Status forward_shapes(InferenceContext* c) {
     if (!c->ValueKnown(b) || !c->ValueKnown(t) || !c->ValueKnown(u)) {
       cache = -1;
     } else if (cache >= 0) {
-      const Sizes size = {c->Value(b), c->Value(t), 0, c->Value(u)};
+      const Sizes size = {c->Value(b), c->Value(t), 0, c->Value(u), p.saved_steps(c->Value(t))};
       cache += count(p.cached) * size.slot_bytes(tensorflow::DataTypeSize(type));
     }
   }
@@ -455,7 +455,7 @@ Status backward_shapes(InferenceContext* c) {
     };
     for (int o = 0; o < kGradients; ++o)
       if (has(p.results, o)) c->set_output(result++, shapes[o]);
-    first += arrays_of(p, kBackward);
+    first += arrays_of(p);
   }
   return absl::OkStatus();
 }
@@ -464,7 +464,7 @@ Status backward_shapes(InferenceContext* c) {
 
 // Called once, before the first operation runs. Returns whether the interface is the expected one.
 extern "C" __attribute__((visibility("default"))) int recurra_set_api(const RecurraApi* given) {
-  if (!given || given->version != 1) return 0;
+  if (!given || given->version != RECURRA_API_VERSION) return 0;
   api.store(given, std::memory_order_release);
   return 1;
 }

@@ -1,6 +1,6 @@
 """What is fixed about a scan in TensorFlow: names of arrays, and the operations' numbers for them.
 
-The attribute `problems` of the compiled operations holds twelve integers per scan, described in
+The attribute `problems` of the compiled operations holds integers for each scan, described in
 `tensorflow_op.cpp`. `Plan` writes them and `Plan.decode` reads them back, so that an operation's
 gradient follows from the operation alone, also in a graph that was loaded from somewhere.
 
@@ -13,11 +13,10 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from recurra.cells import ACTIVATIONS, CELLS
 from recurra.engine import cpu
 from recurra.engine.config import Config
 
-NUMBERS = 12
+NUMBERS = 14
 """Integers per scan in the operations' attribute `problems`."""
 
 
@@ -43,7 +42,9 @@ class Plan:
     @functools.cached_property
     def kept(self) -> tuple[str, ...]:
         """The outputs that the backward pass reads."""
-        stands_in = "hidden_state" not in (*self.cached, *self.outputs)
+        stands_in = cpu.hidden_state_is_sequence(
+            self.config, mask="mask" in self.inputs, sequence="sequence" in self.outputs
+        )
         return tuple(
             name
             for name in self.outputs
@@ -71,7 +72,7 @@ class Plan:
             gradients: names of inputs to differentiate with respect to.
         """
         inputs = cpu.backward_inputs(self.config)
-        given = [name for name in self.inputs if name != "bias"]
+        given = [name for name in self.inputs if name in cpu.residuals(self.config)]
         return (
             *_fixed_numbers(self.config),
             _bits([*given, *self.kept, *(f"d_{name}" for name in cotangents)], inputs),
@@ -83,15 +84,7 @@ class Plan:
     @functools.cache
     def decode(numbers: tuple[int, ...]) -> Plan:
         """The plan that has these `numbers`."""
-        cell, reset_after, activation, recurrent_activation, go_backwards, zero = numbers[:6]
-        config = Config(
-            list(CELLS)[cell],
-            bool(reset_after),
-            ACTIVATIONS[activation],
-            ACTIVATIONS[recurrent_activation],
-            bool(go_backwards),
-            bool(zero),
-        )
+        config = Config.from_numbers(numbers[:_OPTIONS])
         outputs = cpu.forward_outputs(config)
         inputs_given, cached, results = numbers[-3:]
         return Plan(
@@ -100,6 +93,9 @@ class Plan:
             _names(results, outputs),
             _names(cached, outputs),
         )
+
+
+_OPTIONS = len(Config("lstm").numbers)
 
 
 @functools.cache
@@ -113,6 +109,8 @@ def make(
         inputs: names out of `cpu.FORWARD_INPUTS`, in that order: the arrays given.
         last_output, sequence, trace: which results are wanted besides the states.
     """
+    if trace:
+        config = config.saving_every_step()
     names = cpu.present_outputs(
         config, mask="mask" in inputs, last_output=last_output, sequence=sequence, slots=True
     )
@@ -179,7 +177,7 @@ def backward_call(
     first_cotangent = first_output + sum(len(plan.outputs) for plan in plans)
     for plan in plans:
         position = {name: array + i for i, name in enumerate(plan.arrays)}
-        arrays += [position[name] for name in plan.arrays if name != "bias"]
+        arrays += [position[name] for name in plan.arrays if name in cpu.residuals(plan.config)]
         at = {name: output + i for i, name in enumerate(plan.outputs)}
         arrays += [first_output + at[name] for name in plan.kept]
         cotangents = [name for name in plan.outputs if given[at[name]]]
@@ -196,7 +194,7 @@ def backward_call(
 def _fixed_numbers(config: Config) -> tuple[int, ...]:
     bias = config.weight_shapes(1, 1)["bias"]
     return (
-        *config.attributes.values(),
+        *config.numbers,
         len(config.slots),
         len(config.spec.gates),
         bias[0] if len(bias) > 1 else 1,

@@ -219,6 +219,8 @@ def _choose(config: Config, *rest: Any) -> calls.Call:
         config.recurrent_activation,
         config.go_backwards,
         config.zero_output_for_mask,
+        config.checkpoint_every,
+        config.bfloat16,
         *rest,
     )
 

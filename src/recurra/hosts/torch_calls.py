@@ -8,19 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from recurra.cells import ACTIVATIONS, CELLS
 from recurra.engine import cpu
 from recurra.engine.config import Config
 
 X, KERNEL, RECURRENT_KERNEL, BIAS = range(4)
-"""The engine's numbers of inputs, forward and (but for the bias) backward."""
+"""The engine's numbers of inputs, forward and backward."""
 
 INPUTS = len(cpu.FORWARD_INPUTS)
 MASK = cpu.FORWARD_INPUTS.index("mask")
 STATES = 3
 """Outputs below this number are (B, U), the others (B, T, U)."""
 
-_OPTIONS = 8  # integers per scan
+_OPTIONS = len(Config("lstm").numbers) + 2  # integers per scan
 
 MASK_KIND, STEPS = 6, 7
 # What shape an array must have, by its name; everything else is STEPS, (B, T, U). See `fit`.
@@ -30,16 +29,25 @@ _KINDS |= {f"d_{name}": 5 for name in ("last_output", "state_h", "state_c")}
 _DROPOUT = 8
 
 
-class Call:
-    """One scan's forward call, decoded from its eight integers: made once and kept.
+def stack_shape(call: Call | BackwardCall, size: Sequence[Any]) -> tuple[Any, ...]:
+    """Shape of a call's stack; `size` as `fit` gives it."""
+    batch, time_steps, _, units, *_ = size
+    config = call.config
+    steps = config.checkpoints(time_steps) if config.checkpoint_every else time_steps
+    return (len(call.stacked), batch, steps, units)
 
-    config, numbers: the configuration, also as the engine's six numbers.
+
+class Call:
+    """One scan's forward call, decoded from its integers: made once and kept.
+
+    config, numbers: the configuration, also as the engine's numbers.
     positions, kinds: of the arrays given: the engine's numbers, and numbers of shapes.
     outputs, produced: the results' names and the engine's numbers of them.
     output_count: how many outputs the engine numbers.
     has_stack: whether a stack follows the results; stacked: the engine's numbers of the slots in
         it, in order (without has_stack: those that would be in it).
-    options: the eight integers; saving: those of the same call with a stack.
+    options: the integers; saving: those of the same call with a stack.
+    unread: the engine's number of the input that the backward pass does not read, -1 for none.
     residuals: indices of the results that the backward pass reads; saved_count: how many arrays
         that makes with the inputs it reads; residual_bits: its mask of these and the stack;
         cotangent_bits: and of cotangents, by result.
@@ -66,13 +74,14 @@ class Call:
         "saving",
         "sequence_is_trace",
         "stacked",
+        "unread",
     )
 
     def __init__(self, options: Sequence[int], *, sequence_is_trace: bool = False) -> None:
         *numbers, present, wanted = options
         self.options = list(options)
         self.numbers = numbers
-        self.config = config = _config_of(numbers)
+        self.config = config = Config.from_numbers(numbers)
         self.gates = len(config.spec.gates)
         names = cpu.forward_outputs(config)
         self.output_count = len(names)
@@ -85,7 +94,7 @@ class Call:
         self.outputs = tuple(names[i] for i in self.produced)
         self.sequence_is_trace = sequence_is_trace
         stand_in = cpu.hidden_state_is_sequence(
-            mask=bool(present >> MASK & 1), sequence="sequence" in self.outputs
+            config, mask=bool(present >> MASK & 1), sequence="sequence" in self.outputs
         )
         self.has_stack = bool(wanted >> len(names) & 1)
         self.stacked = tuple(
@@ -102,7 +111,8 @@ class Call:
             if name in config.slots or (stand_in and name == "sequence")
         )
         backward = _backward_inputs(config)
-        saved = {cpu.FORWARD_INPUTS[i] for i in self.positions if i != BIAS}
+        self.unread = -1 if "bias" in cpu.residuals(config) else BIAS
+        saved = {cpu.FORWARD_INPUTS[i] for i in self.positions if i != self.unread}
         saved |= {self.outputs[i] for i in self.residuals}
         saved |= {"stack"} if self.stacked else set()
         self.residual_bits = sum(1 << backward.index(name) for name in saved)
@@ -111,7 +121,7 @@ class Call:
 
 
 class BackwardCall:
-    """One scan's backward call, decoded from its eight integers: made once and kept.
+    """One scan's backward call, decoded from its integers: made once and kept.
 
     positions, kinds: of the arrays given without the stack, as in `Call`.
     input_count: how many inputs the engine numbers.
@@ -134,7 +144,7 @@ class BackwardCall:
     def __init__(self, options: Sequence[int]) -> None:
         *numbers, present, wanted = options
         self.numbers = numbers
-        self.config = config = _config_of(numbers)
+        self.config = config = Config.from_numbers(numbers)
         self.gates = len(config.spec.gates)
         *names, _ = _backward_inputs(config)
         self.input_count = len(names)
@@ -170,6 +180,8 @@ def choose(config: Config, present: int, last_output: bool, sequence: bool, trac
     key = (config, present, last_output, sequence, trace)
     call = _chosen.get(key)
     if call is None:
+        if trace:
+            config = config.saving_every_step()
         names = cpu.present_outputs(
             config,
             mask=bool(present >> MASK & 1),
@@ -181,7 +193,7 @@ def choose(config: Config, present: int, last_output: bool, sequence: bool, trac
         numbering = cpu.forward_outputs(config)
         wanted = sum(1 << numbering.index(name) for name in names if name not in private)
         call = _chosen[key] = Call(
-            [*config.attributes.values(), present, wanted],
+            [*config.numbers, present, wanted],
             sequence_is_trace=trace and "hidden_state" not in names,
         )
     return call
@@ -194,6 +206,8 @@ def choose_by_options(
     recurrent_activation: str,
     go_backwards: bool,
     zero_output_for_mask: bool,
+    checkpoint_every: int,
+    bfloat16: bool,
     *rest: Any,
 ) -> Call:
     """`choose`, with the configuration's fields one by one.
@@ -208,6 +222,8 @@ def choose_by_options(
         recurrent_activation=recurrent_activation,
         go_backwards=go_backwards,
         zero_output_for_mask=zero_output_for_mask,
+        checkpoint_every=checkpoint_every,
+        bfloat16=bfloat16,
     )
     return choose(config, *rest)
 
@@ -216,7 +232,7 @@ choose_by_options._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def decode(options: Sequence[int]) -> tuple[Call, ...]:
-    """The forward calls, one per eight integers."""
+    """The forward calls, one per `_OPTIONS` integers."""
     key = tuple(options)
     calls = _calls.get(key)
     if calls is None:
@@ -225,7 +241,7 @@ def decode(options: Sequence[int]) -> tuple[Call, ...]:
 
 
 def decode_backward(options: Sequence[int]) -> tuple[BackwardCall, ...]:
-    """The backward calls, one per eight integers."""
+    """The backward calls, one per `_OPTIONS` integers."""
     key = tuple(options)
     calls = _backward_calls.get(key)
     if calls is None:
@@ -299,18 +315,6 @@ def _kind(config: Config, name: str) -> int:
 
 def _backward_inputs(config: Config) -> tuple[str, ...]:
     return (*cpu.backward_inputs(config), "stack")
-
-
-def _config_of(numbers: Sequence[int]) -> Config:
-    cell, reset_after, activation, recurrent_activation, go_backwards, zero_output = numbers
-    return Config(
-        list(CELLS)[cell],
-        reset_after=bool(reset_after),
-        activation=ACTIVATIONS[activation],
-        recurrent_activation=ACTIVATIONS[recurrent_activation],
-        go_backwards=bool(go_backwards),
-        zero_output_for_mask=bool(zero_output),
-    )
 
 
 def _split(options: tuple[int, ...]) -> list[tuple[int, ...]]:

@@ -47,7 +47,7 @@ class _Scan(torch.autograd.Function):
             for position, array in zip(
                 call.positions, arrays[given : given + len(call.positions)], strict=True
             ):
-                if position != calls.BIAS:
+                if position != call.unread:
                     saved.append(array)
             given += len(call.positions)
             own = output[taken : taken + len(call.outputs)]

@@ -1,7 +1,7 @@
 """The engine as two torch operators, and their derivatives.
 
-Arrays are those that are there, scan after scan in the engine's order; options are eight integers
-per scan: the six of `Config.attributes`, then which of the engine's inputs are given and which of
+Arrays are those that are there, scan after scan in the engine's order; options are integers, for
+each scan those of `Config.numbers`, then which of the engine's inputs are given and which of
 its outputs are wanted, as bit masks.
 
     torch.ops.recurra.forward(arrays, options)      the forward pass. Differentiable: where a
@@ -11,9 +11,10 @@ its outputs are wanted, as bit masks.
 torch.compile, torch.export and every other tracer see these operators. Calls on plain tensors go
 to the engine directly (`run`): the dispatcher would cost more than a short scan does.
 
-Slots that only the backward pass reads are saved as one tensor, the "stack" (slots, B, T, U),
-because to allocate a tensor takes about a microsecond. It follows a scan's other arrays, both as
-an output of the forward pass (one more bit) and as an input of the backward pass.
+Slots that only the backward pass reads are saved as one tensor, the "stack" (slots, B, T, U), or
+with checkpoints (states, B, checkpoints, U), because to allocate a tensor takes about a
+microsecond. It follows a scan's other arrays, both as an output of the forward pass (one more bit)
+and as an input of the backward pass.
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ def _place(at: list[int], offset: int, numbers: Sequence[int], stack: Any) -> No
 
 
 def _check_stack(call: calls.BackwardCall, stack: Any, size: Sequence[Any]) -> None:
-    expected = (len(call.stacked), size[0], size[1], size[3])
+    expected = calls.stack_shape(call, size)
     if stack.shape != expected:
         raise ValueError(f"the stack has shape {tuple(stack.shape)}; expected {expected}.")
 
@@ -204,7 +205,7 @@ def _new_outputs(call: calls.Call, like: Any, size: Sequence[Any]) -> list[Any]:
         else:
             outputs.append(like.new_empty((batch, units)))
     if call.has_stack:
-        outputs.append(like.new_empty((len(call.stacked), *steps)))
+        outputs.append(like.new_empty(calls.stack_shape(call, size)))
     return outputs
 
 
@@ -275,7 +276,7 @@ class _Scan(torch.autograd.Function):
             for position, array in zip(
                 call.positions, arrays[given : given + len(call.positions)], strict=True
             ):
-                if position != calls.BIAS:
+                if position != call.unread:
                     saved.append(array)
             given += len(call.positions)
             own = values[taken : taken + len(call.produced)]
@@ -322,7 +323,7 @@ def backward_call(
 
     Args:
         decoded: the forward calls.
-        saved: for each its arrays without the bias, its residuals and its stack.
+        saved: for each its arrays without the unread one, its residuals and its stack.
         cotangents: of the outputs without stacks, None for zeros.
         needed: for each array of the forward call whether its gradient is needed.
 

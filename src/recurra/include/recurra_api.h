@@ -12,14 +12,31 @@
 extern "C" {
 #endif
 
-#define RECURRA_API_VERSION 1
+#define RECURRA_API_VERSION 2
 
 /* Numbers that describe one problem, in this order:
  *   cell, reset_after, activation, recurrent_activation, go_backwards, zero_output_for_mask,
+ *   checkpoint_every, products,
  *   batch, time_steps, features, units, dropout_x masks, dropout_h masks (0 = none, 1 or one per
  *   gate)
- * Cells and activations are numbered as in recurra.cells. */
-#define RECURRA_PROBLEM_NUMBERS 12
+ * Cells and activations are numbered as in recurra.cells.  Options are all but the sizes.
+ *
+ * checkpoint_every: 0 saves every step for the backward pass; k saves the states before steps 0, k,
+ * 2k, ... alone, and the backward pass computes the steps between them anew; RECURRA_SQUARE_ROOT
+ * stands for a k of about the square root of time_steps.
+ * products: what is multiplied: 0 numbers of the arrays' type, 1 numbers rounded to bfloat16. */
+#define RECURRA_PROBLEM_OPTIONS 8
+#define RECURRA_PROBLEM_NUMBERS 14
+#define RECURRA_SQUARE_ROOT (-1)
+
+/* checkpoint_every as a number of steps; with k of them there are ceil(time_steps / k) checkpoints.
+ */
+static inline int64_t recurra_checkpoint_steps(int64_t checkpoint_every, int64_t time_steps) {
+  int64_t k = 1;
+  if (checkpoint_every != RECURRA_SQUARE_ROOT) return checkpoint_every;
+  while (k * k < time_steps) ++k;
+  return k;
+}
 
 typedef struct RecurraApi {
   int64_t version; /* RECURRA_API_VERSION */

@@ -84,7 +84,7 @@ def scan(
         >>> scan(config, jnp.ones((1, 4, 2)), **w)["last_output"].tolist()
         [[2.0, 2.0, 2.0]]
     """
-    wanted = Wanted(config, last_output, sequence, trace)
+    wanted = _wanted(config, last_output, sequence, trace)
     arrays = (x, kernel, recurrent_kernel, bias, h0, c0, mask, dropout_x, dropout_h)
     return _scan_many((wanted,), (arrays,))[0]
 
@@ -128,7 +128,7 @@ def scan_many(scans: Sequence[tuple[Config, Mapping[str, Any]]]) -> list[dict[st
                 )
             )
         outputs = [bool(arguments.get(name, default)) for name, default in _OUTPUTS.items()]
-        wanted.append(Wanted(config, *outputs))
+        wanted.append(_wanted(config, *outputs))
         arrays.append(tuple(arguments.get(name) for name in cpu.FORWARD_INPUTS))
     return _scan_many(tuple(wanted), tuple(arrays))
 
@@ -145,6 +145,10 @@ class Wanted(NamedTuple):
     last_output: bool
     sequence: bool
     trace: bool
+
+
+def _wanted(config: Config, last_output: bool, sequence: bool, trace: bool) -> Wanted:
+    return Wanted(config.saving_every_step() if trace else config, last_output, sequence, trace)
 
 
 # Compiled once per configuration and shapes, so that eager calls cost one dispatch; inlined where

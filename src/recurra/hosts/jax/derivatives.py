@@ -80,7 +80,7 @@ def _forward_jvp(
         saved = inputs | outputs
         if "hidden_state" in outputs:
             saved.pop("sequence", None)
-        saved = {n: saved[n] for n in cpu.backward_inputs(part.config) if n in saved}
+        saved = {n: saved[n] for n in cpu.residuals(part.config) if n in saved}
         linear.append(Part(part.config, tuple(saved), _smooth_outputs(part), tuple(moves)))
         residuals.append(saved)
         directions.append(moves)

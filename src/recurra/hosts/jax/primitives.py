@@ -166,7 +166,9 @@ def _output_avals(avals: Sequence[Any], parts: Parts) -> list[Any]:
     for part, arrays in zip(parts, named_inputs(parts, avals), strict=True):
         size = _sizes(arrays)
         shape = size["batch"], size["time_steps"], size["units"]
-        results += [_aval(cpu.output_shape(name, *shape), arrays["x"]) for name in part.outputs]
+        results += [
+            _aval(cpu.output_shape(part.config, name, *shape), arrays["x"]) for name in part.outputs
+        ]
     return results
 
 
