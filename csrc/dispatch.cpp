@@ -1,6 +1,10 @@
-// Chooses the kernels for the processor at run time.
+// Chooses the kernels for the processor at run time: the best that it runs, or those that the
+// environment variable RECURRA_ISA names.
 #include <atomic>
+#include <cstdlib>
 #include <cstring>
+#include <stdexcept>
+#include <string>
 
 #include "engine.h"
 
@@ -38,27 +42,42 @@ int runnable_isas(const Kernels** out) {
 }
 
 namespace {
+
+const Kernels* find(const char* name) {
+  const Kernels* all[3];
+  const int n = runnable_isas(all);
+  for (int i = 0; i < n; ++i)
+    if (std::strcmp(name, all[i]->name) == 0) return all[i];
+  return nullptr;
+}
+
+const Kernels* first_choice() {
+  const Kernels* all[3];
+  const int n = runnable_isas(all);
+  const char* const asked = std::getenv("RECURRA_ISA");
+  if (!asked || !*asked) return all[0];
+  if (const Kernels* found = find(asked)) return found;
+  std::string known;
+  for (int i = 0; i < n; ++i) known += std::string(i ? ", " : "") + all[i]->name;
+  throw std::invalid_argument("RECURRA_ISA must be one this processor runs (" + known + "), got '" +
+                              asked + "'");
+}
+
+// A first choice that fails is made anew, and fails, at every use.
 std::atomic<const Kernels*>& active() {
-  static std::atomic<const Kernels*> k{[] {
-    const Kernels* all[3];
-    runnable_isas(all);
-    return all[0];
-  }()};
+  static std::atomic<const Kernels*> k{first_choice()};
   return k;
 }
+
 }  // namespace
 
 const Kernels& active_kernels() { return *active().load(std::memory_order_relaxed); }
 
 bool select_isa(const char* name) {
-  const Kernels* all[3];
-  const int n = runnable_isas(all);
-  for (int i = 0; i < n; ++i)
-    if (std::strcmp(all[i]->name, name) == 0) {
-      active().store(all[i]);
-      return true;
-    }
-  return false;
+  std::atomic<const Kernels*>& chosen = active();
+  const Kernels* found = find(name);
+  if (found) chosen.store(found);
+  return found != nullptr;
 }
 
 }  // namespace recurra
