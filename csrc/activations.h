@@ -1,13 +1,15 @@
 // The activations as vector functions: value, and derivative from the value (or the argument).
 //
-// exp, expm1, tanh and sigmoid are computed by range reduction x = n ln2 + r, |r| <= ln2/2, and the
-// Taylor polynomial of expm1(r): degree 7 in float32 (truncation below 2^-25 of r), 13 in float64
+// exp, expm1, tanh and sigmoid are computed by range reduction x = n ln2 + r, |r| <= ln2/2, and a
+// polynomial r + r^2 q(r) for expm1(r): in float32 q is the minimax polynomial of degree 4 (error
+// below 2^-25.9 of r, found with Lawson's algorithm), in float64 the Taylor polynomial of degree 11
 // (below 2^-56 of r).  They cover the whole range, denormal results and infinities included; NaN
 // stays NaN.  gelu's erf and softplus's log1p are the C library's, lane by lane.
 #pragma once
 
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #include "vec.h"
 
@@ -18,7 +20,6 @@ template <class T>
 struct ExpConstants;
 template <>
 struct ExpConstants<float> {
-  static constexpr int degree = 7;
   static constexpr int mantissa_bits = 23;
   static constexpr int exponent_bias = 127;
   static constexpr float round_magic = 12582912.0f;  // 1.5 * 2^23
@@ -26,10 +27,16 @@ struct ExpConstants<float> {
   static constexpr float ln2_low = -2.12194440054690583e-4f;
   static constexpr float lowest = -105.0f, highest = 89.0f;  // exp is 0 below and inf above
   static constexpr float tanh_saturates = 10.0f;
+  static constexpr int sigmoid_shift = 32;         // see vsigmoid
+  static constexpr float sigmoid_is_one = 60.0f;   // from here on, to the last bit
+  static constexpr float sigmoid_is_zero = 105.0f; // below minus this
+  static constexpr float tanh_near_zero[] = {-0.33333298563957214f, 0.13331235455108643f,
+                                             -0.05356413871049881f, 0.018751218914985657f};
+  static constexpr float q[] = {0.5f, 0.1666654348373413f, 0.04166628047823906f,
+                                0.00836661085486412f, 0.0013946498511359096f};
 };
 template <>
 struct ExpConstants<double> {
-  static constexpr int degree = 13;
   static constexpr int mantissa_bits = 52;
   static constexpr int exponent_bias = 1023;
   static constexpr double round_magic = 6755399441055744.0;  // 1.5 * 2^52
@@ -37,49 +44,51 @@ struct ExpConstants<double> {
   static constexpr double ln2_low = 1.90821492927058770002e-10;
   static constexpr double lowest = -746.0, highest = 710.0;
   static constexpr double tanh_saturates = 20.0;
+  static constexpr int sigmoid_shift = 64;
+  static constexpr double sigmoid_is_one = 100.0;
+  static constexpr double sigmoid_is_zero = 746.0;
+  static constexpr double q[] = {1.0 / 2,        1.0 / 6,         1.0 / 24,         1.0 / 120,
+                                 1.0 / 720,      1.0 / 5040,      1.0 / 40320,      1.0 / 362880,
+                                 1.0 / 3628800,  1.0 / 39916800,  1.0 / 479001600,  1.0 / 6227020800.0};
 };
 
-// 1/2!, 1/3!, ... : expm1(r) = r + r^2 (1/2! + r (1/3! + ...)).
-inline constexpr double kInverseFactorials[] = {
-    1.0 / 2,     1.0 / 6,      1.0 / 24,      1.0 / 120,      1.0 / 720,       1.0 / 5040,
-    1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800.0};
+// 2^n from an integer whose lowest bits are n + exponent_bias, for n within the normal exponents.
+template <class T>
+RECURRA_INLINE Vec<T> power_of_two(typename VecTraits<T>::Int biased) {
+  return from_bits<T>(biased << ExpConstants<T>::mantissa_bits);
+}
 
 template <class T>
 struct Reduced {
-  Vec<T> expm1_r;                // expm1 of the reduced argument
-  typename VecTraits<T>::Int n;  // the power of two
+  Vec<T> expm1_r;                     // expm1 of the reduced argument
+  typename VecTraits<T>::Int biased;  // for power_of_two: the power of two, times 2^offset
 };
 
+// The addition that rounds x/ln2 to n also adds the exponent's bias: the sum's lowest bits are the
+// power's exponent as it is stored.
 template <class T>
-RECURRA_INLINE Reduced<T> reduce_exp(Vec<T> x) {
+RECURRA_INLINE Reduced<T> reduce_exp(Vec<T> x, int offset = 0) {
   using C = ExpConstants<T>;
-  const Vec<T> magic = splat(C::round_magic);
+  const Vec<T> magic = splat(T(C::round_magic + C::exponent_bias + offset));
   const Vec<T> shifted = fma(x, splat(T(1.44269504088896340736)), magic);
   const Vec<T> n = shifted - magic;
   const Vec<T> r = fma(n, splat(-C::ln2_low), fma(n, splat(-C::ln2_high), x));
-  Vec<T> p = splat(T(kInverseFactorials[C::degree - 2]));
+  constexpr int last = int(sizeof C::q / sizeof C::q[0]) - 1;
+  Vec<T> q = splat(C::q[last]);
 #pragma GCC unroll 16
-  for (int k = C::degree - 3; k >= 0; --k) p = fma(p, r, splat(T(kInverseFactorials[k])));
-  return {fma(r * r, p, r), bits<T>(shifted) - bits<T>(magic)};
-}
-
-// 2^n for n within the normal exponents.
-template <class T>
-RECURRA_INLINE Vec<T> power_of_two(typename VecTraits<T>::Int n) {
-  using C = ExpConstants<T>;
-  return from_bits<T>((n + C::exponent_bias) << C::mantissa_bits);
+  for (int k = last - 1; k >= 0; --k) q = fma(q, r, splat(C::q[k]));
+  return {fma(r * r, q, r), bits<T>(shifted)};
 }
 
 template <class T>
 RECURRA_INLINE Vec<T> vexp(Vec<T> x) {
   using C = ExpConstants<T>;
-  const Vec<T> low = splat(C::lowest), high = splat(C::highest);
-  x = x < low ? low : x;  // written so that NaN passes
-  x = x > high ? high : x;
-  const Reduced<T> e = reduce_exp<T>(x);
+  const Reduced<T> e = reduce_exp<T>(clamp<T>(x, C::lowest, C::highest));
   // Two factors: 2^n itself may be denormal or beyond the largest exponent.
-  const auto half = e.n >> 1;
-  return (e.expm1_r + splat(T(1))) * power_of_two<T>(half) * power_of_two<T>(e.n - half);
+  const auto n = e.biased - bits<T>(splat(T(C::round_magic + C::exponent_bias)));
+  const auto half = n >> 1;
+  return (e.expm1_r + splat(T(1))) * power_of_two<T>(half + C::exponent_bias) *
+         power_of_two<T>(n - half + C::exponent_bias);
 }
 
 template <class T>
@@ -92,36 +101,50 @@ RECURRA_INLINE Vec<T> copy_sign(Vec<T> magnitude, Vec<T> sign) {
   return from_bits<T>(bits<T>(magnitude) | (bits<T>(sign) & ~bits<T>(vabs<T>(sign))));
 }
 
-// tanh|x| = e / (e + 2) with e = expm1(2|x|) = 2^n expm1(r) + (2^n - 1): no cancellation near zero.
+// tanh|x| = e / (e + 2) with e = expm1(2|x|) = 2^n expm1(r) + (2^n - 1), and near zero, where the
+// three roundings would show, |x| + |x|^3 p(x^2).
 template <class T>
 RECURRA_INLINE Vec<T> vtanh(Vec<T> x) {
-  const Vec<T> one = splat(T(1)), limit = splat(ExpConstants<T>::tanh_saturates);
-  Vec<T> a = vabs<T>(x);
-  a = a > limit ? limit : a;
-  const Reduced<T> r = reduce_exp<T>(a + a);
-  const Vec<T> scale = power_of_two<T>(r.n);
-  const Vec<T> e = fma(scale, r.expm1_r, scale - one);
-  return copy_sign<T>(e / (e + splat(T(2))), x);
+  using C = ExpConstants<T>;
+  const Vec<T> a = vabs<T>(x), b = min_of(splat(C::tanh_saturates), a);
+  const Reduced<T> r = reduce_exp<T>(b + b);
+  const Vec<T> scale = power_of_two<T>(r.biased);
+  const Vec<T> e = fma(scale, r.expm1_r, scale - splat(T(1)));
+  Vec<T> y = e / (e + splat(T(2)));
+  if constexpr (std::is_same_v<T, float>) {
+    const Vec<T> square = x * x;
+    Vec<T> p = splat(C::tanh_near_zero[3]);
+#pragma GCC unroll 3
+    for (int k = 2; k >= 0; --k) p = fma(p, square, splat(C::tanh_near_zero[k]));
+    y = a < splat(0.4f) ? fma(a * square, p, a) : y;
+  }
+  return copy_sign<T>(y, x);
 }
 
-// With e = exp(-|x|): 1 / (1 + e) for x >= 0, e / (1 + e) below; nothing overflows.
+// 1 / (1 + exp(-x)), numerator and denominator times 2^-shift so that exp(-x) does not overflow.
+// 1 + exp(-x) = 2^n + 1 + 2^n expm1(r) is rounded once: where 2^n + 1 is not exact, what it lost is
+// added to the last term, which is exact where it is.
 template <class T>
 RECURRA_INLINE Vec<T> vsigmoid(Vec<T> x) {
-  const Vec<T> zero = splat(T(0)), one = splat(T(1));
-  const Vec<T> e = vexp<T>(-vabs<T>(x));
-  return (x < zero ? e : one) / (one + e);
+  using C = ExpConstants<T>;
+  const Vec<T> one = power_of_two<T>(bits<T>(splat(T(0))) + (C::exponent_bias - C::sigmoid_shift));
+  const Vec<T> y = clamp<T>(-x, -C::sigmoid_is_one, C::sigmoid_is_zero);
+  const Reduced<T> r = reduce_exp<T>(y, -C::sigmoid_shift);
+  const Vec<T> scale = power_of_two<T>(r.biased);
+  const Vec<T> sum = scale + one, lost = one - (sum - scale);
+  return one / (sum + fma(scale, r.expm1_r, lost));
 }
 
 template <class T>
 RECURRA_INLINE Vec<T> vexpm1(Vec<T> x) {
   using C = ExpConstants<T>;
   const Vec<T> one = splat(T(1));
-  const Vec<T> low = splat(T(-40)), high = splat(C::highest);
-  Vec<T> c = x < low ? low : x;
-  c = c > high ? high : c;
+  const Vec<T> c = clamp<T>(x, T(-40), C::highest);
   const Reduced<T> r = reduce_exp<T>(c);
-  const auto half = r.n >> 1;  // 2^n overflows before expm1 does
-  const Vec<T> s1 = power_of_two<T>(half), s2 = power_of_two<T>(r.n - half);
+  const auto n = r.biased - bits<T>(splat(T(C::round_magic + C::exponent_bias)));
+  const auto half = n >> 1;  // 2^n overflows before expm1 does
+  const Vec<T> s1 = power_of_two<T>(half + C::exponent_bias),
+               s2 = power_of_two<T>(n - half + C::exponent_bias);
   const Vec<T> small = fma(s1 * s2, r.expm1_r, s1 * s2 - one);
   const Vec<T> large = (r.expm1_r + one) * s1 * s2;
   return c > splat(T(40)) ? large : small;

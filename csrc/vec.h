@@ -104,6 +104,33 @@ RECURRA_INLINE VecD fma(VecD a, VecD b, VecD c) {
 #endif
 }
 
+// The larger and the smaller of two; b where either is NaN.
+RECURRA_INLINE VecF max_of(VecF a, VecF b) {
+#if defined(RECURRA_AVX512_INTRINSICS)
+  return _mm512_max_ps(a, b);
+#elif defined(RECURRA_ISA_AVX2)
+  return _mm256_max_ps(a, b);
+#else
+  return a > b ? a : b;
+#endif
+}
+RECURRA_INLINE VecF min_of(VecF a, VecF b) {
+#if defined(RECURRA_AVX512_INTRINSICS)
+  return _mm512_min_ps(a, b);
+#elif defined(RECURRA_ISA_AVX2)
+  return _mm256_min_ps(a, b);
+#else
+  return a < b ? a : b;
+#endif
+}
+RECURRA_INLINE VecD max_of(VecD a, VecD b) { return a > b ? a : b; }
+RECURRA_INLINE VecD min_of(VecD a, VecD b) { return a < b ? a : b; }
+// x within low..high; NaN stays NaN.
+template <class T>
+RECURRA_INLINE typename VecTraits<T>::Vec clamp(typename VecTraits<T>::Vec x, T low, T high) {
+  return min_of(splat(high), max_of(splat(low), x));
+}
+
 template <class T>
 RECURRA_INLINE Vec<T> load(const T* p) {
   Vec<T> v;
