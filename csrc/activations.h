@@ -27,9 +27,9 @@ struct ExpConstants<float> {
   static constexpr float ln2_low = -2.12194440054690583e-4f;
   static constexpr float lowest = -105.0f, highest = 89.0f;  // exp is 0 below and inf above
   static constexpr float tanh_saturates = 10.0f;
-  static constexpr int sigmoid_shift = 32;         // see vsigmoid
-  static constexpr float sigmoid_is_one = 60.0f;   // from here on, to the last bit
-  static constexpr float sigmoid_is_zero = 105.0f; // below minus this
+  static constexpr int sigmoid_shift = 32;          // see vsigmoid
+  static constexpr float sigmoid_is_one = 60.0f;    // from here on, to the last bit
+  static constexpr float sigmoid_is_zero = 105.0f;  // below minus this
   static constexpr float tanh_near_zero[] = {-0.33333298563957214f, 0.13331235455108643f,
                                              -0.05356413871049881f, 0.018751218914985657f};
   static constexpr float q[] = {0.5f, 0.1666654348373413f, 0.04166628047823906f,
@@ -47,9 +47,10 @@ struct ExpConstants<double> {
   static constexpr int sigmoid_shift = 64;
   static constexpr double sigmoid_is_one = 100.0;
   static constexpr double sigmoid_is_zero = 746.0;
-  static constexpr double q[] = {1.0 / 2,        1.0 / 6,         1.0 / 24,         1.0 / 120,
-                                 1.0 / 720,      1.0 / 5040,      1.0 / 40320,      1.0 / 362880,
-                                 1.0 / 3628800,  1.0 / 39916800,  1.0 / 479001600,  1.0 / 6227020800.0};
+  static constexpr double q[] = {1.0 / 2,        1.0 / 6,         1.0 / 24,
+                                 1.0 / 120,      1.0 / 720,       1.0 / 5040,
+                                 1.0 / 40320,    1.0 / 362880,    1.0 / 3628800,
+                                 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800.0};
 };
 
 // 2^n from an integer whose lowest bits are n + exponent_bias, for n within the normal exponents.
