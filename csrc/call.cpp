@@ -25,21 +25,14 @@ struct Name {
 // Visits what the forward pass saves, in canonical order, as (name, pointer).
 template <class Args, class F>
 void visit_saved(const Problem& p, Args& args, F&& f) {
-  const CellFacts& cell = p.facts();
   if (p.checkpoint_every) {
     f(Name("checkpoint_h"), args.checkpoint_h);
-    if (cell.has_cell_state) f(Name("checkpoint_c"), args.checkpoint_c);
-    return;
+    if (p.facts().has_cell_state) f(Name("checkpoint_c"), args.checkpoint_c);
+  } else {
+    visit_slots(p, args.slots, [&](const char* prefix, const char* stem, auto& pointer) {
+      f(Name("", prefix, stem), pointer);
+    });
   }
-  auto& slots = args.slots;
-  // The value of a single gate is the hidden state, which is saved anyway.
-  for (int g = 0; g < p.gates() && p.gates() > 1; ++g) f(Name(cell.gate_names[g]), slots.gate[g]);
-  if (cell.has_cell_state) f(Name("cell_state"), slots.cell_state);
-  f(Name("hidden_state"), slots.hidden_state);
-  if (p.two_biases()) f(Name("recurrent_candidate"), slots.recurrent_candidate);
-  for (int g = 0; g < p.gates(); ++g)
-    if (derivative_needs_input(p.gate_activation(g)))
-      f(Name("", "pre_", cell.gate_names[g]), slots.pre[g]);
 }
 
 std::string show(const Shape& shape) {
@@ -290,7 +283,7 @@ Problem problem_of_options(const std::int64_t* options) {
   check_range("cell", options[0], 0, std::size(kCells) - 1);
   check_range("activation", options[2], 0, std::size(kActivationNames) - 1);
   check_range("recurrent_activation", options[3], 0, std::size(kActivationNames) - 1);
-  check_range("checkpoint_every", options[6], 0, 0);
+  check_range("checkpoint_every", options[6], RECURRA_SQUARE_ROOT, std::int64_t(1) << 40);
   check_range("products", options[7], 0, 0);
   Problem p;
   p.cell = Cell(options[0]);

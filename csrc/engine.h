@@ -106,6 +106,20 @@ struct Slots {
   P pre[kMaxGates] = {};
 };
 
+// Calls f(prefix, stem, pointer) for the slots of a problem without checkpoints, in canonical
+// order; prefix and stem make the name.
+template <class P, class F>
+RECURRA_INLINE void visit_slots(const Problem& p, Slots<P>& slots, F&& f) {
+  const CellFacts& cell = p.facts();
+  // The value of a single gate is the hidden state, which is saved anyway.
+  for (int g = 0; g < p.gates() && p.gates() > 1; ++g) f("", cell.gate_names[g], slots.gate[g]);
+  if (cell.has_cell_state) f("", "cell_state", slots.cell_state);
+  f("", "hidden_state", slots.hidden_state);
+  if (p.two_biases()) f("", "recurrent_candidate", slots.recurrent_candidate);
+  for (int g = 0; g < p.gates(); ++g)
+    if (derivative_needs_input(p.gate_activation(g))) f("pre_", cell.gate_names[g], slots.pre[g]);
+}
+
 struct ForwardArgs {
   const void* x = nullptr;                 // (batch, time_steps, features)
   const void* kernel = nullptr;            // (features, gates*units)

@@ -2,6 +2,7 @@
 #define RECURRA_CELL_FUNCTORS
 #include "cells/list.h"
 #include "scan_backward.h"
+#include "scan_checkpointed.h"
 #include "scan_forward.h"
 
 namespace recurra {
@@ -15,12 +16,19 @@ void forward_cell(const Problem& p, const ForwardArgs& a, Team& team) {
   else
     ForwardScan<T, C, AnyActivations<T>>(p, a).run(team);
 }
+template <class T, class C, class Act>
+void backward_with(const Problem& p, const BackwardArgs& a, Team& team) {
+  if (p.checkpoint_every)
+    CheckpointedBackward<T, C, Act>(p, a).run(team);
+  else
+    BackwardScan<T, C, Act>(p, a).run(team);
+}
 template <class T, class C>
 void backward_cell(const Problem& p, const BackwardArgs& a, Team& team) {
   if (p.activation == Activation::tanh && p.recurrent_activation == Activation::sigmoid)
-    BackwardScan<T, C, DefaultActivations<T>>(p, a).run(team);
+    backward_with<T, C, DefaultActivations<T>>(p, a, team);
   else
-    BackwardScan<T, C, AnyActivations<T>>(p, a).run(team);
+    backward_with<T, C, AnyActivations<T>>(p, a, team);
 }
 
 // Calls f with the functor that implements the problem's cell.

@@ -127,6 +127,11 @@ void apply_dropout(const T* row, const T* masks, bool per_gate, Index batch, Ind
   }
 }
 
+// A stretch of the sequence in processing order: first, ..., last - 1.
+struct Steps {
+  Index first, last;
+};
+
 // Rows that one thread takes through the whole sequence together: few enough for their states to
 // stay in the nearest cache, an even share for every thread.
 RECURRA_INLINE EvenSplit row_groups(Index batch, int threads) {

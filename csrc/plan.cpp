@@ -12,7 +12,8 @@ double gate_units(const Problem& p) { return double(p.gates()) * double(p.units)
 // it take as long as about a hundred of them.
 double work(const Problem& p, bool backward) {
   const double gates = double(p.batch) * double(p.time_steps) * gate_units(p);
-  return (backward ? 2.0 : 1.0) * gates * (2.0 * double(p.features + p.units) + 100.0);
+  const double passes = !backward ? 1.0 : p.checkpoint_every ? 3.0 : 2.0;
+  return passes * gates * (2.0 * double(p.features + p.units) + 100.0);
 }
 
 // Time on `threads` threads, in units that only comparisons know.  Rows share the reading of the

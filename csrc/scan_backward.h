@@ -2,8 +2,11 @@
 //   1. groups of rows, each on one thread, step back through the chunk: pre-activation gradients
 //      `dg` of every kept pair, and the states' gradients;
 //   2. panels of the weights' gradients and stretches of dx, each from all of the chunk's dg.
-// Every weight gradient is one chain over the pairs in a fixed order, whatever the threads.
+// Every weight gradient is one chain over the steps from last to first and the rows of each,
+// whatever the threads and wherever chunks begin.
 #pragma once
+
+#include <optional>
 
 #include "pack.h"
 
@@ -27,33 +30,43 @@ class BackwardScan {
         row_columns_(blocks_ * C::columns * L) {}
 
   void run(Team& team) {
+    prepare(team);
+    run_steps(team, {0, p_.time_steps}, static_cast<const T*>(a_.h0), static_cast<const T*>(a_.c0));
+    finish(team);
+  }
+
+  // Memory, packed weights and the states' cotangents, before all stretches.
+  void prepare(Team& team) {
     const Index B = p_.batch, S = p_.time_steps;
     chunk_ = B ? (kPairs + B - 1) / B : 1;
     if (chunk_ > S) chunk_ = S;
-    const EvenSplit groups = row_groups(B, team.size());
-    group_rows_ = groups.parts ? groups.size(0) : 0;
+    groups_ = row_groups(B, team.size());
+    group_rows_ = groups_.parts ? groups_.size(0) : 0;
     if (a_.dx) advise_huge_pages(a_.dx, sizeof(T) * std::size_t(B * S * p_.features));
 
     Arena measure(nullptr);
     lay_out_shared(measure);
-    const std::size_t shared_bytes = measure.used();
+    shared_bytes_ = measure.used();
     Arena measure_worker(nullptr);
     lay_out_worker(measure_worker);
-    const std::size_t worker_bytes = measure_worker.used();
-    const Workspace workspace(shared_bytes + worker_bytes * std::size_t(team.size()));
-    Arena shared(workspace.data());
+    worker_bytes_ = measure_worker.used();
+    workspace_.emplace(shared_bytes_ + worker_bytes_ * std::size_t(team.size()));
+    Arena shared(workspace_->data());
     lay_out_shared(shared);
-    const auto worker_scratch = [&](int worker) {
-      Arena arena(workspace.data() + shared_bytes + worker_bytes * std::size_t(worker));
-      return lay_out_worker(arena);
-    };
-
     start(team);
-    for (Index s1 = S; s1 > 0;) {
-      const Index s0 = s1 > chunk_ ? s1 - chunk_ : 0;
+  }
+
+  // Back through some steps; stretches follow each other from last to first.  The slots hold these
+  // steps alone, h_before and c_before (batch, units; nullable) the states before them.
+  void run_steps(Team& team, Steps steps, const T* h_before, const T* c_before) {
+    steps_ = steps;
+    h_before_ = h_before;
+    c_before_ = c_before;
+    for (Index s1 = steps.last; s1 > steps.first;) {
+      const Index s0 = s1 - steps.first > chunk_ ? s1 - chunk_ : steps.first;
       number_pairs(s0, s1);
-      team.run(groups.parts, [&](Index g, int worker) {
-        step_back(worker_scratch(worker), group_start(groups, g), groups.size(g), s0, s1);
+      team.run(groups_.parts, [&](Index g, int worker) {
+        step_back(worker_scratch(worker), group_start(groups_, g), groups_.size(g), s0, s1);
       });
       const Index weight_items = wants_weights() ? blocks_ * weight_parts() : 0;
       const Index input_items = a_.dx ? (pairs_ + kInputRows - 1) / kInputRows : 0;
@@ -66,8 +79,38 @@ class BackwardScan {
         });
       s1 = s0;
     }
-    finish(team);
   }
+
+  // After all stretches: the gradients of weights and initial states.
+  void finish(Team& team) {
+    const auto copy_out = [&](void* to, const T* from) {
+      if (!to) return;
+      for (Index b = 0; b < p_.batch; ++b)
+        std::memcpy(static_cast<T*>(to) + b * p_.units, from + b * padded_,
+                    sizeof(T) * std::size_t(p_.units));
+    };
+    if (p_.time_steps == 0)  // the initial state is the last output
+      for (Index i = 0; i < p_.batch * padded_; ++i) dh_[i] += pending_[i];
+    copy_out(a_.dh0, dh_);
+    if (C::has_cell_state) copy_out(a_.dc0, dc_);
+    if (a_.dbias) unpack_bias<T, C>(dbias_, p_.units, p_.gates(), static_cast<T*>(a_.dbias));
+    if (a_.drecurrent_kernel && !recurrent_was_used())
+      std::memset(a_.drecurrent_kernel, 0,
+                  sizeof(T) * std::size_t(p_.units * p_.gates() * p_.units));
+    if (a_.dkernel || recurrent_was_used())
+      team.run(blocks_, [&](Index block, int) {
+        if (a_.dkernel)
+          unpack_gates<T, C>(dkernel_, p_.units, p_.gates(), C::input, block,
+                             static_cast<T*>(a_.dkernel));
+        for (int phase = 0; phase < C::phases; ++phase)
+          if (recurrent_was_used())
+            unpack_gates<T, C>(drecurrent_[phase], p_.units, p_.gates(), C::recurrent[phase], block,
+                               static_cast<T*>(a_.drecurrent_kernel));
+      });
+  }
+
+  // How many steps are taken at once.
+  Index chunk() const { return chunk_; }
 
  private:
   struct Worker {
@@ -88,6 +131,10 @@ class BackwardScan {
   Index input_time(Index s) const { return p_.go_backwards ? p_.time_steps - 1 - s : s; }
   bool kept(Index b, Index s) const {
     return !a_.mask || a_.mask[b * p_.time_steps + input_time(s)];
+  }
+
+  Index slot_offset(Index b, Index s) const {
+    return (b * (steps_.last - steps_.first) + s - steps_.first) * p_.units;
   }
 
   void lay_out_shared(Arena& arena) {
@@ -118,6 +165,11 @@ class BackwardScan {
     pending_ = arena.take<T>(state);
     dc_ = arena.take<T>(C::has_cell_state ? state : 0);
     zeros_ = arena.take<T>(padded_);
+  }
+
+  Worker worker_scratch(int worker) {
+    Arena arena(workspace_->data() + shared_bytes_ + worker_bytes_ * std::size_t(worker));
+    return lay_out_worker(arena);
   }
 
   Worker lay_out_worker(Arena& arena) {
@@ -165,10 +217,11 @@ class BackwardScan {
     std::memset(p.panel(panel), 0, sizeof(T) * std::size_t(p.panel_size()));
   }
 
-  // Gives every kept (step, row) of the chunk its place in dg.
+  // Gives every kept (step, row) of the chunk its place in dg, in the order of the chains of the
+  // weights' gradients.
   void number_pairs(Index s0, Index s1) {
     pairs_ = 0;
-    for (Index s = s0; s < s1; ++s)
+    for (Index s = s1 - 1; s >= s0; --s)
       for (Index b = 0; b < p_.batch; ++b) {
         const bool keep = kept(b, s);
         pair_of_[(s - s0) * p_.batch + b] = keep ? pairs_ : -1;
@@ -176,9 +229,9 @@ class BackwardScan {
       }
   }
 
-  const T* previous(const void* sequence, const void* initial, Index b, Index s) const {
-    if (s > 0) return static_cast<const T*>(sequence) + (b * p_.time_steps + s - 1) * p_.units;
-    return initial ? static_cast<const T*>(initial) + b * p_.units : zeros_;
+  const T* previous(const void* states, const T* before, Index b, Index s) const {
+    if (s > steps_.first) return static_cast<const T*>(states) + slot_offset(b, s - 1);
+    return before ? before + b * p_.units : zeros_;
   }
 
   void step_back(Worker w, Index first, Index rows, Index s0, Index s1) {
@@ -202,9 +255,9 @@ class BackwardScan {
 
   void prepare_row(BackwardRow<T>& row, Index b, Index s, Index pair) {
     const Index offset = (b * p_.time_steps + s) * p_.units;
-    row.h_prev = previous(a_.slots.hidden_state, a_.h0, b, s);
-    row.c_prev = C::has_cell_state ? previous(a_.slots.cell_state, a_.c0, b, s) : nullptr;
-    row.saved = slot_rows<const T*>(a_.slots, offset);
+    row.h_prev = previous(a_.slots.hidden_state, h_before_, b, s);
+    row.c_prev = C::has_cell_state ? previous(a_.slots.cell_state, c_before_, b, s) : nullptr;
+    row.saved = slot_rows<const T*>(a_.slots, slot_offset(b, s));
     row.d_saved = slot_rows<const T*>(a_.d_slots, offset);
     row.d_output = a_.d_sequence ? static_cast<const T*>(a_.d_sequence) + offset : nullptr;
     row.dh = dh_ + b * padded_;
@@ -369,33 +422,6 @@ class BackwardScan {
                        masks + C::column_gate[C::input.first + c] * p_.batch * p_.features);
   }
 
-  void finish(Team& team) {
-    const auto copy_out = [&](void* to, const T* from) {
-      if (!to) return;
-      for (Index b = 0; b < p_.batch; ++b)
-        std::memcpy(static_cast<T*>(to) + b * p_.units, from + b * padded_,
-                    sizeof(T) * std::size_t(p_.units));
-    };
-    if (p_.time_steps == 0)  // the initial state is the last output
-      for (Index i = 0; i < p_.batch * padded_; ++i) dh_[i] += pending_[i];
-    copy_out(a_.dh0, dh_);
-    if (C::has_cell_state) copy_out(a_.dc0, dc_);
-    if (a_.dbias) unpack_bias<T, C>(dbias_, p_.units, p_.gates(), static_cast<T*>(a_.dbias));
-    if (a_.drecurrent_kernel && !recurrent_was_used())
-      std::memset(a_.drecurrent_kernel, 0,
-                  sizeof(T) * std::size_t(p_.units * p_.gates() * p_.units));
-    if (a_.dkernel || recurrent_was_used())
-      team.run(blocks_, [&](Index block, int) {
-        if (a_.dkernel)
-          unpack_gates<T, C>(dkernel_, p_.units, p_.gates(), C::input, block,
-                             static_cast<T*>(a_.dkernel));
-        for (int phase = 0; phase < C::phases; ++phase)
-          if (recurrent_was_used())
-            unpack_gates<T, C>(drecurrent_[phase], p_.units, p_.gates(), C::recurrent[phase], block,
-                               static_cast<T*>(a_.drecurrent_kernel));
-      });
-  }
-
   struct Place {
     Index batch_row, step;
   };
@@ -405,6 +431,11 @@ class BackwardScan {
   const Act act_;
   const Index blocks_, padded_, row_columns_;
   Index chunk_ = 1, group_rows_ = 0, pairs_ = 0;
+  Steps steps_ = {};
+  const T *h_before_ = nullptr, *c_before_ = nullptr;
+  EvenSplit groups_ = EvenSplit(0, 1);
+  std::optional<Workspace> workspace_;
+  std::size_t shared_bytes_ = 0, worker_bytes_ = 0;
   T* dg_ = nullptr;                   // (pairs, blocks, columns) vectors
   Index* pair_of_ = nullptr;          // (steps of the chunk, batch): place in dg, -1 where masked
   Place* place_ = nullptr;            // (pairs)

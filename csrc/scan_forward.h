@@ -6,6 +6,8 @@
 // in either.
 #pragma once
 
+#include <optional>
+
 #include "pack.h"
 
 namespace recurra {
@@ -27,21 +29,27 @@ class ForwardScan {
 
   void run(Team& team) {
     advise_outputs();
-    const EvenSplit groups = row_groups(p_.batch, team.size());
-    const Index most_rows = groups.parts ? groups.size(0) : 0;
+    prepare(team);
+    run_steps(team, {0, p_.time_steps});
+  }
+
+  // Memory and packed weights, for any number of stretches.
+  void prepare(Team& team) {
+    groups_ = row_groups(p_.batch, team.size());
+    const Index most_rows = groups_.parts ? groups_.size(0) : 0;
     chunk_ = most_rows ? (128 + most_rows - 1) / most_rows : 1;
     if (chunk_ > p_.time_steps) chunk_ = p_.time_steps;
 
     Arena measure(nullptr);
     lay_out_shared(measure);
-    const std::size_t shared_bytes = measure.used();
+    shared_bytes_ = measure.used();
     Arena measure_group(nullptr);
     Group probe;
     probe.rows = most_rows;
     lay_out_group(measure_group, probe);
-    const std::size_t group_bytes = measure_group.used();
-    const Workspace workspace(shared_bytes + group_bytes * std::size_t(team.size()));
-    Arena shared(workspace.data());
+    group_bytes_ = measure_group.used();
+    workspace_.emplace(shared_bytes_ + group_bytes_ * std::size_t(team.size()));
+    Arena shared(workspace_->data());
     lay_out_shared(shared);
 
     pack_bias<T, C>(static_cast<const T*>(a_.bias), p_.units, p_.gates(), bias_);
@@ -52,11 +60,16 @@ class ForwardScan {
         pack_gates<T, C>(static_cast<const T*>(a_.recurrent_kernel), p_.units, p_.gates(),
                          C::recurrent[phase], recurrent_[phase], block);
     });
-    team.run(groups.parts, [&](Index g, int worker) {
-      Arena arena(workspace.data() + shared_bytes + group_bytes * std::size_t(worker));
+  }
+
+  // From the states h0 and c0 through some steps.  The slots hold these steps alone.
+  void run_steps(Team& team, Steps steps) {
+    steps_ = steps;
+    team.run(groups_.parts, [&](Index g, int worker) {
+      Arena arena(workspace_->data() + shared_bytes_ + group_bytes_ * std::size_t(worker));
       Group group;
-      group.first = group_start(groups, g);
-      group.rows = groups.size(g);
+      group.first = group_start(groups_, g);
+      group.rows = groups_.size(g);
       lay_out_group(arena, group);
       run_group(group);
     });
@@ -122,6 +135,9 @@ class ForwardScan {
 
   bool per_gate_x() const { return p_.dropout_x_masks > 1; }
   bool per_gate_h() const { return p_.dropout_h_masks > 1; }
+  Index slot_offset(Index b, Index s) const {
+    return (b * (steps_.last - steps_.first) + s - steps_.first) * p_.units;
+  }
   Index input_time(Index s) const { return p_.go_backwards ? p_.time_steps - 1 - s : s; }
   bool kept(Index b, Index s) const {
     return !a_.mask || a_.mask[b * p_.time_steps + input_time(s)];
@@ -129,11 +145,15 @@ class ForwardScan {
 
   void run_group(Group& g) {
     start(g);
-    for (Index s0 = 0; s0 < p_.time_steps; s0 += chunk_) {
-      const Index s1 = s0 + chunk_ < p_.time_steps ? s0 + chunk_ : p_.time_steps;
+    for (Index s0 = steps_.first; s0 < steps_.last; s0 += chunk_) {
+      const Index s1 = s0 + chunk_ < steps_.last ? s0 + chunk_ : steps_.last;
       project_input(g, s0, s1);
       Index pair = 0;
-      for (Index s = s0; s < s1; ++s) pair += step(g, s, pair);
+      for (Index s = s0; s < s1; ++s) {
+        if (a_.checkpoint_h && s % p_.checkpoint_every == 0)
+          keep_states(g, s / p_.checkpoint_every);
+        pair += step(g, s, pair);
+      }
     }
     finish(g);
   }
@@ -208,7 +228,7 @@ class ForwardScan {
       row.update_gate = g.update_gate + (two_phases ? r * padded_ : 0);
       row.reset_h = g.reset_h + (two_phases ? r * padded_ : 0);
       row.output = a_.sequence ? static_cast<T*>(a_.sequence) + offset : nullptr;
-      row.save = slot_rows<T*>(a_.slots, offset);
+      row.save = slot_rows<T*>(a_.slots, slot_offset(b, s));
       g.current[r] ^= 1;
       g.began[r] = 1;
       g.kept[n++] = r;
@@ -259,13 +279,24 @@ class ForwardScan {
       else
         std::memcpy(out, h, bytes);
     }
-    Slots<T*> save = slot_rows<T*>(a_.slots, offset);
+    Slots<T*> save = slot_rows<T*>(a_.slots, slot_offset(g.first + r, s));
     if (save.hidden_state) std::memcpy(save.hidden_state, h, bytes);
     if (save.cell_state) std::memcpy(save.cell_state, g.c + r * padded_, bytes);
     save.hidden_state = save.cell_state = nullptr;
     for_each_slot(save, [bytes](T* p) {
       if (p) std::memset(p, 0, bytes);
     });
+  }
+
+  void keep_states(Group& g, Index checkpoint) {
+    const std::size_t bytes = sizeof(T) * std::size_t(p_.units);
+    for (Index r = 0; r < g.rows; ++r) {
+      const Index at = ((g.first + r) * p_.checkpoints() + checkpoint) * p_.units;
+      std::memcpy(static_cast<T*>(a_.checkpoint_h) + at, g.state[g.current[r]] + r * padded_,
+                  bytes);
+      if (C::has_cell_state)
+        std::memcpy(static_cast<T*>(a_.checkpoint_c) + at, g.c + r * padded_, bytes);
+    }
   }
 
   void finish(Group& g) {
@@ -291,6 +322,10 @@ class ForwardScan {
   const Act act_;
   const Index blocks_, padded_, row_columns_;
   Index chunk_ = 1;
+  Steps steps_ = {};
+  EvenSplit groups_ = EvenSplit(0, 1);
+  std::optional<Workspace> workspace_;
+  std::size_t shared_bytes_ = 0, group_bytes_ = 0;
   Panels<T> kernel_, recurrent_[C::phases];
   T* bias_ = nullptr;
 };
