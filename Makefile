@@ -10,7 +10,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-hosts test-jax test-torch test-tensorflow lint lint-ruff lint-clang-format lint-mypy lint-imports check-activations bench bench-hosts format clean distclean
+.PHONY: help demo test test-hosts test-jax test-torch test-tensorflow lint lint-ruff lint-clang-format lint-mypy lint-imports check-activations bench bench-shapes bench-padded bench-options bench-threads bench-avx2 bench-scaling bench-page bench-hosts format clean distclean
 
 # A particular interpreter:    make demo PYTHON=/path/to/python3.12
 PYTHON ?=
@@ -47,7 +47,10 @@ help:
 	@echo "make lint     formatters (checking only), ruff, mypy, import-linter"
 	@echo "make format   let the formatters rewrite"
 	@echo "make check-activations   exp, tanh, sigmoid and others at every float32 number (minutes)"
-	@echo "make bench    Recurra beside PyTorch, ONNX Runtime and stock Keras"
+	@echo "make bench    Recurra beside PyTorch, ONNX Runtime and stock Keras; fills docs/performance.md (15 minutes)"
+	@echo "make bench-shapes, bench-padded, bench-options, bench-threads, bench-avx2   its parts, alone"
+	@echo "make bench-scaling   time against steps, rows and units, as curves (10 minutes)"
+	@echo "make bench-page      the page and its pictures again, from the numbers that are there"
 	@echo "make bench-hosts   training steps of whole models beside stock Keras, on each host"
 	@echo "make clean    remove builds and caches; make distclean removes the environments too"
 
@@ -114,8 +117,15 @@ format: $(VENV)/installed-dev
 	@$(PY) -m ruff format $(PY_DIRS)
 	@$(if $(CXX_FILES),$(VENV)/bin/clang-format -i $(CXX_FILES))
 
+# BENCH adds options, for example BENCH="--shapes 0,3 --rounds 3": the documents then stay as they are.
 bench: $(VENV)/installed-bench
 	@KERAS_BACKEND=jax $(IN_HERE) $(PY) benchmarks/run.py $(BENCH)
+
+bench-shapes bench-padded bench-options bench-threads bench-avx2 bench-scaling: $(VENV)/installed-bench
+	@KERAS_BACKEND=jax $(IN_HERE) $(PY) benchmarks/run.py --parts $(@:bench-%=%) $(BENCH)
+
+bench-page: $(VENV)/installed-bench
+	@$(IN_HERE) $(PY) benchmarks/page.py
 
 bench-hosts: $(VENV)/installed-bench $(TF_VENV)/installed
 	@KERAS_BACKEND=jax $(IN_HERE) $(PY) benchmarks/hosts.py $(BENCH)
@@ -176,7 +186,7 @@ $(VENV)/installed-dev: $(VENV)/installed-build $(BUILD_INPUTS)
 	$(call install,jax$(,)plots$(,)demo$(,)bench$(,)dev)
 
 $(VENV)/installed-bench: $(VENV)/installed-build $(BUILD_INPUTS)
-	$(call install,jax$(,)bench)
+	$(call install,jax$(,)plots$(,)bench)
 
 # The engine as it was built for .venv: both environments are of one interpreter, and the editable wheel, which holds
 # the compiled module and points to src/, fits either. Building it again finds nothing to compile.

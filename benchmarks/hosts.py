@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,8 @@ import recurra.layers  # has Keras run on a framework that is installed
 
 import keras  # isort: skip
 
-from run import allowed_cpus, output_file, text
+from bench import milliseconds
+from turns import allowed_cpus
 
 SHAPES = ((32, 30, 8, 64), (64, 100, 64, 128), (16, 1000, 32, 128))
 """(batch, time_steps, features, units)"""
@@ -137,6 +139,22 @@ def measure(
     return times
 
 
+def output_file(chosen: str) -> Path:
+    """The path, once it is known that a file can be written there: measuring takes minutes."""
+    path = Path(chosen)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(None, "it is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise argparse.ArgumentTypeError(
+            f"{path} cannot be written: {error.strerror}. Name a file that can."
+        ) from None
+    return path
+
+
 def arguments() -> argparse.Namespace:
     """The options; ends the program with a message if one of them cannot be followed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -179,7 +197,13 @@ def main() -> None:
             for kind in options.kinds:
                 times = measure(cell, kind, shape, options.rounds)
                 stock, ours = (statistics.median(times[name]) for name in ("stock", "recurra"))
-                row = (", ".join(map(str, shape)), cell, kind, text(stock), text(ours))
+                row = (
+                    ", ".join(map(str, shape)),
+                    cell,
+                    kind,
+                    milliseconds(stock),
+                    milliseconds(ours),
+                )
                 table.add_row(*row, f"{stock / ours:.2f}x")
                 console.print(" ".join((*row, f"{stock / ours:.2f}x")), highlight=False)
                 report["results"].append(

@@ -1,68 +1,47 @@
-"""The peers that are timed side by side: one class each, one process each.
+"""The peers that are timed side by side: one class each.
 
-Run as `python peers.py NAME CPUS`, this file is a worker bound to the CPUs (as "0,1"): it reads one
-JSON command per line and answers with one JSON line. A process of its own keeps a peer's threads
-and allocator out of the others' measurements; only one of the processes works at a time.
-
-Every peer computes the same thing from the same arrays: the whole output sequence of one layer
-(batch, time_steps, units) from x and the weights in Keras's layout; for training also the gradients
-with respect to x and every weight, for a given gradient of the output.
+Every peer computes the same thing from the same arrays (`Work.arrays`): the whole output sequence
+of one layer (batch, time_steps, units) from x and the weights in Keras's layout; for training also
+the gradients with respect to x and every weight, for a given gradient of the output. At padded
+steps, outputs are not compared: the libraries put different things there.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-import time
+import dataclasses
+import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-Arrays = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Work:
-    """One thing to time. mode: "forward" or "train"."""
-
-    cell: str
-    batch: int
-    time_steps: int
-    features: int
-    units: int
-    mode: str
-    threads: int
-
-    def arrays(self) -> Arrays:
-        """The inputs, the same in every process."""
-        rng = np.random.default_rng(0)
-
-        def normal(*shape: int, scale: float = 1.0) -> np.ndarray:
-            return (scale * rng.standard_normal(shape)).astype(np.float32)
-
-        columns = {"lstm": 4, "gru": 3}[self.cell] * self.units
-        return {
-            "x": normal(self.batch, self.time_steps, self.features),
-            "kernel": normal(self.features, columns, scale=self.features**-0.5),
-            "recurrent_kernel": normal(self.units, columns, scale=0.7 * self.units**-0.5),
-            "bias": normal(*((2,) if self.cell == "gru" else ()), columns, scale=0.3),
-            "cotangent": normal(self.batch, self.time_steps, self.units),
-        }
-
-
-def keras_weights(arrays: Arrays) -> Arrays:
-    """The layer's weights out of `Work.arrays`."""
-    return {name: arrays[name] for name in ("kernel", "recurrent_kernel", "bias")}
+from work import OPTIONS, Arrays, Work
 
 
 class Peer(ABC):
-    """A framework's way to do a piece of work."""
+    """A framework's way to do a piece of work.
+
+    threads: how many the framework is to use.
+    limited: whether that is fewer than the CPUs that the process may use.
+    """
 
     modes: tuple[str, ...] = ("forward", "train")
+    options: tuple[str, ...] = ("plain",)
+    paddings: tuple[str, ...] = ("none",)
+    backend = "jax"
+    """The framework that Keras runs on in the peer's process."""
+    flops: int | None = None
+    """Of one call, where that is no layer's."""
+
+    def __init__(self, threads: int, limited: bool = False) -> None:
+        self.threads, self.limited = threads, limited
+
+    @classmethod
+    def can(cls, work: Work) -> bool:
+        return (
+            work.mode in cls.modes and work.option in cls.options and work.padding in cls.paddings
+        )
 
     @abstractmethod
     def versions(self) -> dict[str, str]:
@@ -76,11 +55,20 @@ class Peer(ABC):
     def results(self, work: Work, returned: Any) -> Arrays:
         """What the function returned, as NumPy arrays: output, and for training dx, dkernel, ..."""
 
+    def forget(self) -> None:  # noqa: B027 - most have nothing to do
+        """Let go of what was prepared."""
+
 
 class KerasOnJax(Peer):
     """Keras's layer on JAX, jitted as Keras's own training and prediction loops do it."""
 
     module = "keras.layers"
+    options = tuple(OPTIONS)
+    paddings = ("none", "right", "left", "holes")
+
+    def __init__(self, threads: int, limited: bool = False) -> None:
+        super().__init__(threads, limited)
+        self.programs: dict[Work, tuple[Any, list[str]]] = {}
 
     def versions(self) -> dict[str, str]:
         import jax
@@ -88,39 +76,82 @@ class KerasOnJax(Peer):
 
         return {"keras": keras.__version__, "jax": jax.__version__}
 
-    def prepare(self, work: Work, arrays: Arrays) -> Callable[[], Any]:
-        import importlib
+    def forget(self) -> None:
+        self.programs.clear()
 
-        import jax
+    def arguments(self, work: Work) -> dict[str, Any]:
+        """The layer's, beside its units."""
+        return dict(OPTIONS[work.option].arguments)
 
+    def build(self, work: Work) -> Any:
         layers = importlib.import_module(self.module)
         layer_class = {"lstm": layers.LSTM, "gru": layers.GRU}[work.cell]
-        layer = layer_class(work.units, return_sequences=True, bias_initializer="zeros")
-        layer.build(arrays["x"].shape)
-        variables = [jax.numpy.asarray(arrays[v.name]) for v in layer.trainable_variables]
+        layer = layer_class(
+            work.units, return_sequences=True, bias_initializer="zeros", **self.arguments(work)
+        )
+        if OPTIONS[work.option].bidirectional:
+            layer = layers.Bidirectional(layer)
+        layer.build((work.batch, work.time_steps, work.features))
+        return layer
+
+    def program(self, work: Work) -> tuple[Any, list[str]]:
+        """The jitted function and its weights' names.
+
+        One for all kinds of padding: the mask is an argument.
+        """
+        key = dataclasses.replace(work, padding="none" if work.padding == "none" else "right")
+        if key not in self.programs:
+            self.programs[key] = self.new_program(work)
+        return self.programs[key]
+
+    def new_program(self, work: Work) -> tuple[Any, list[str]]:
+        import jax
+
+        layer = self.build(work)
         fixed = [v.value for v in layer.non_trainable_variables]
-        x, cotangent = jax.numpy.asarray(arrays["x"]), jax.numpy.asarray(arrays["cotangent"])
-        self.names = [v.name for v in layer.trainable_variables]
+        names: list[str] = []
+        for variable in layer.trainable_variables:
+            names.append(f"backward_{variable.name}" if variable.name in names else variable.name)
 
-        def output(variables: Any, x: Any, training: bool) -> Any:
-            return layer.stateless_call(variables, fixed, x, training=training)[0]
+        def call(variables: Any, x: Any, state: Any, mask: Any, training: bool) -> Any:
+            """The output, and what else the layer gives: a trace, new states."""
+            given = {"initial_state": state} if state else {}
+            result, changed = layer.stateless_call(
+                variables, fixed, x, mask=mask, training=training, **given
+            )
+            stateful = OPTIONS[work.option].arguments.get("stateful")
+            rest = changed if stateful else ()
+            return (result[0], (result[1:], rest)) if isinstance(result, tuple) else (result, rest)
 
-        def train(variables: Any, x: Any) -> Any:
-            result, backward = jax.vjp(lambda v, x: output(v, x, True), variables, x)
-            return result, backward(cotangent)
+        def forward(variables: Any, x: Any, state: Any, mask: Any, cotangent: Any) -> Any:
+            return call(variables, x, state, mask, False)
 
-        def forward(variables: Any, x: Any) -> Any:
-            return output(variables, x, False)
+        def train(variables: Any, x: Any, state: Any, mask: Any, cotangent: Any) -> Any:
+            output, backward, rest = jax.vjp(
+                lambda v, x, s: call(v, x, s, mask, True), variables, x, state, has_aux=True
+            )
+            return output, rest, backward(cotangent)
 
-        run = jax.jit(forward if work.mode == "forward" else train)
-        return lambda: jax.block_until_ready(run(variables, x))
+        return jax.jit(forward if work.mode == "forward" else train), names
+
+    def prepare(self, work: Work, arrays: Arrays) -> Callable[[], Any]:
+        import jax
+
+        run, names = self.program(work)
+        values = {name: jax.numpy.asarray(array) for name, array in arrays.items()}
+        variables = [values[name] for name in names]
+        state = [values[name] for name in ("h0", "c0") if name in values]
+        given = (variables, values["x"], state, values.get("mask"), values["cotangent"])
+        return lambda: jax.block_until_ready(run(*given))
 
     def results(self, work: Work, returned: Any) -> Arrays:
         if work.mode == "forward":
-            return {"output": np.asarray(returned)}
-        output, (dvariables, dx) = returned
-        gradients = zip(self.names, dvariables, strict=True)
+            return {"output": np.asarray(returned[0])}
+        output, _, (dvariables, dx, dstate) = returned
+        names = self.program(work)[1]
+        gradients = zip(names, dvariables, strict=True)
         found = {f"d{name}": np.asarray(gradient) for name, gradient in gradients}
+        found |= {f"dstate{i}": np.asarray(gradient) for i, gradient in enumerate(dstate)}
         return {"output": np.asarray(output), "dx": np.asarray(dx), **found}
 
 
@@ -129,44 +160,121 @@ class Recurra(KerasOnJax):
 
     module = "recurra.layers"
 
+    def __init__(self, threads: int, limited: bool = False) -> None:
+        super().__init__(threads, limited)
+        if limited:  # else as it comes
+            import recurra
+
+            recurra.set_num_threads(threads)
+
     def versions(self) -> dict[str, str]:
         import recurra
         from recurra import _engine
 
         return {"recurra": recurra.__version__, "instruction set": _engine.isa()}
 
+    def arguments(self, work: Work) -> dict[str, Any]:
+        return {**super().arguments(work), **OPTIONS[work.option].own}
+
+
+class RecurraOnTorch(Recurra):
+    """Recurra's layer on PyTorch, inference in inference_mode."""
+
+    backend = "torch"
+    options = ("plain",)
+    paddings = ("none",)
+
+    def __init__(self, threads: int, limited: bool = False) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        super().__init__(threads)
+
+    def prepare(self, work: Work, arrays: Arrays) -> Callable[[], Any]:
+        import torch
+
+        layer = self.build(work)
+        layer.set_weights([arrays[v.name] for v in layer.weights])
+        self.layer = layer
+        x, cotangent = torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["cotangent"])
+
+        def forward() -> Any:
+            with torch.inference_mode():
+                return layer(x, training=False)
+
+        def train() -> Any:
+            layer.zero_grad()
+            leaf = x.requires_grad_(True)
+            leaf.grad = None
+            output = layer(leaf, training=True)
+            output.backward(cotangent)
+            return output.detach(), leaf.grad
+
+        return forward if work.mode == "forward" else train
+
+    def results(self, work: Work, returned: Any) -> Arrays:
+        if work.mode == "forward":
+            return {"output": returned.numpy()}
+        output, dx = returned
+        found = {f"d{v.name}": v.value.grad.numpy() for v in self.layer.weights}
+        return {"output": output.numpy(), "dx": dx.numpy(), **found}
+
 
 class PyTorch(Peer):
-    """torch.nn.LSTM and torch.nn.GRU, inference in inference_mode."""
+    """torch.nn.LSTM and torch.nn.GRU, inference in inference_mode; padding as packed sequences."""
+
+    paddings = ("none", "right")
+
+    def __init__(self, threads: int, limited: bool = False) -> None:
+        super().__init__(threads, limited)
+        self.modules: dict[Work, Any] = {}
+
+    def forget(self) -> None:
+        self.modules.clear()
 
     def versions(self) -> dict[str, str]:
         import torch
 
-        return {"torch": torch.__version__}
+        return {
+            "torch": torch.__version__,
+            "torch's CPU kernels": torch.backends.cpu.get_cpu_capability(),
+        }
 
     def prepare(self, work: Work, arrays: Arrays) -> Callable[[], Any]:
         import torch
 
         from recurra import weights
 
-        torch.set_num_threads(work.threads)
+        torch.set_num_threads(self.threads)
         module = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[work.cell](
             work.features, work.units, batch_first=True
         )
-        values = weights.to_torch(work.cell, keras_weights(arrays))
+        keras_weights = {name: arrays[name] for name in ("kernel", "recurrent_kernel", "bias")}
+        values = weights.to_torch(work.cell, keras_weights)
         module.load_state_dict({name: torch.from_numpy(value) for name, value in values.items()})
         x, cotangent = torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["cotangent"])
-        self.module = module
+        lengths = torch.from_numpy(arrays["mask"].sum(1)) if "mask" in arrays else None
+        self.modules[work] = module
+
+        def call(x: Any) -> Any:
+            if lengths is None:
+                return module(x)[0]
+            packed = torch.nn.utils.rnn.pack_padded_sequence(
+                x, lengths, batch_first=True, enforce_sorted=False
+            )
+            return torch.nn.utils.rnn.pad_packed_sequence(
+                module(packed)[0], batch_first=True, total_length=work.time_steps
+            )[0]
 
         def forward() -> Any:
             with torch.inference_mode():
-                return module(x)[0]
+                return call(x)
 
         def train() -> Any:
             module.zero_grad()
             leaf = x.requires_grad_(True)
             leaf.grad = None
-            output = module(leaf)[0]
+            output = call(leaf)
             output.backward(cotangent)
             return output.detach(), leaf.grad
 
@@ -178,7 +286,7 @@ class PyTorch(Peer):
         if work.mode == "forward":
             return {"output": returned.numpy()}
         output, dx = returned
-        gradients = {name: p.grad.numpy() for name, p in self.module.named_parameters()}
+        gradients = {name: p.grad.numpy() for name, p in self.modules[work].named_parameters()}
         back = weights.from_torch(work.cell, gradients)
         if work.cell == "lstm":  # PyTorch's two biases are added up: each has the whole gradient
             back["bias"] = back["bias"] / 2
@@ -202,7 +310,8 @@ class OnnxRuntime(Peer):
 
         from recurra import weights
 
-        values = weights.to_onnx(work.cell, keras_weights(arrays))
+        keras_weights = {name: arrays[name] for name in ("kernel", "recurrent_kernel", "bias")}
+        values = weights.to_onnx(work.cell, keras_weights)
         extra = {"linear_before_reset": 1} if work.cell == "gru" else {}
         node = onnx.helper.make_node(
             work.cell.upper(), ["x", *values], ["y"], hidden_size=work.units, **extra
@@ -219,7 +328,7 @@ class OnnxRuntime(Peer):
             graph, opset_imports=[onnx.helper.make_opsetid("", 14)], ir_version=8
         )
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = work.threads
+        options.intra_op_num_threads = self.threads
         session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
@@ -230,73 +339,36 @@ class OnnxRuntime(Peer):
         return {"output": np.ascontiguousarray(returned[:, 0].swapaxes(0, 1))}
 
 
+class Peak(Peer):
+    """No layer: the most that the cores can multiply and add (see peak.py)."""
+
+    def versions(self) -> dict[str, str]:
+        return {}
+
+    def prepare(self, work: Work, arrays: Arrays) -> Callable[[], Any]:
+        import peak
+
+        call, self.flops = peak.prepare(self.threads)
+        return call
+
+    def results(self, work: Work, returned: Any) -> Arrays:
+        return {}
+
+
 PEERS: dict[str, type[Peer]] = {
     "recurra": Recurra,
     "keras-jax": KerasOnJax,
     "torch": PyTorch,
     "onnxruntime": OnnxRuntime,
 }
+"""Those that compute a layer, by their names on the command line."""
 
+TITLES = {
+    "recurra": "Recurra",
+    "keras-jax": "Keras-JAX",
+    "torch": "PyTorch",
+    "onnxruntime": "ONNX Runtime",
+}
 
-class Worker:
-    """Answers commands: prepare (does the work once), save (its results), time."""
-
-    def __init__(self, peer: Peer) -> None:
-        self.peer = peer
-
-    def prepare(self, work: dict[str, Any]) -> dict[str, Any]:
-        self.work = Work(**work)
-        self.run = self.peer.prepare(self.work, self.work.arrays())
-        self.returned = self.run()
-        begin = time.perf_counter()
-        self.run()
-        return {"seconds": time.perf_counter() - begin}
-
-    def save(self, path: str) -> dict[str, Any]:
-        np.savez(path, **self.peer.results(self.work, self.returned))
-        return {}
-
-    def time(self, calls: int) -> dict[str, Any]:
-        begin = time.perf_counter()
-        for _ in range(calls):
-            self.run()
-        return {"seconds": (time.perf_counter() - begin) / calls}
-
-    def versions(self) -> dict[str, Any]:
-        return {"versions": self.peer.versions()}
-
-    def cpus(self) -> dict[str, Any]:
-        """The CPUs that this process is bound to; None where the system cannot bind it."""
-        if not hasattr(os, "sched_getaffinity"):
-            return {"cpus": None}
-        return {"cpus": sorted(os.sched_getaffinity(0))}
-
-
-def bind(cpus: list[int]) -> None:
-    """Have this thread, and the threads it starts from now on, run on `cpus` only.
-
-    A framework sizes its pool by the CPUs it finds when it is imported, and not every one has a
-    setting for that: so this comes first.
-    """
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cpus)
-
-
-def serve(name: str, cpus: list[int]) -> None:
-    """Answer commands from standard input until it ends."""
-    bind(cpus)
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a framework prints must not come between the answers
-    worker = Worker(PEERS[name]())
-    for line in sys.stdin:
-        command = json.loads(line)
-        answer = getattr(worker, command.pop("do"))(**command)
-        print(json.dumps(answer), file=answers, flush=True)
-
-
-def as_command(work: Work) -> dict[str, Any]:
-    return {"do": "prepare", "work": asdict(work)}
-
-
-if __name__ == "__main__":
-    serve(sys.argv[1], [int(cpu) for cpu in sys.argv[2].split(",")])
+WORKERS = {**PEERS, "recurra-torch": RecurraOnTorch, "peak": Peak}
+"""All that can have a process."""
