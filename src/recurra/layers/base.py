@@ -92,6 +92,7 @@ class Recurrent(metaclass=LayerType):
     stock: ClassVar[Any]
     engine = "auto"
     return_trace = False
+    checkpoint_every: int | str | None = None
     _fallback_told = False
 
     def call(
@@ -225,6 +226,7 @@ class Recurrent(metaclass=LayerType):
                     cell,
                     go_backwards=self.go_backwards and first,
                     zero_output_for_mask=self.zero_output_for_mask and last,
+                    checkpoint_every=self.checkpoint_every,
                 ),
                 {
                     "x": x,
@@ -420,11 +422,18 @@ class Recurrent(metaclass=LayerType):
     def _tell_fallback(self: Any, choice: Choice) -> None:
         if self.engine == "auto" and not self._fallback_told:
             self._fallback_told = True
+            unused = (
+                ""
+                if self.checkpoint_every is None
+                else f" It keeps every step: checkpoint_every={self.checkpoint_every!r} has no "
+                "effect there."
+            )
             _log.warning(
-                "Layer %r (%s) runs on Keras's own scan, not on Recurra's engine: %s.",
+                "Layer %r (%s) runs on Keras's own scan, not on Recurra's engine: %s.%s",
                 self.name,
                 self.stock.__name__,
                 choice.reason,
+                unused,
             )
 
 

@@ -16,6 +16,7 @@ from keras.src.backend import AutocastScope
 from recurra import hosts
 from recurra.cells import ACTIVATIONS, CELLS, CellSpec
 from recurra.engine import Config
+from recurra.engine.config import SQUARE_ROOT
 from recurra.layers.activations import engine_name
 
 _kept_config = functools.lru_cache(maxsize=None)(Config)
@@ -69,7 +70,13 @@ def obstacle(cell: Any) -> str | None:
     return None
 
 
-def engine_config(cell: Any, *, go_backwards: bool, zero_output_for_mask: bool) -> Config:
+def engine_config(
+    cell: Any,
+    *,
+    go_backwards: bool,
+    zero_output_for_mask: bool,
+    checkpoint_every: int | str | None = None,
+) -> Config:
     """What the engine is to compute for a cell without an `obstacle`."""
     spec = spec_of(cell)
     assert spec is not None
@@ -79,6 +86,7 @@ def engine_config(cell: Any, *, go_backwards: bool, zero_output_for_mask: bool) 
         reset_after=getattr(cell, "reset_after", True),
         go_backwards=go_backwards,
         zero_output_for_mask=zero_output_for_mask,
+        checkpoint_every=SQUARE_ROOT if checkpoint_every == "sqrt" else checkpoint_every or 0,
         **names,
     )
 

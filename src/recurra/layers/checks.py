@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import numbers
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +22,34 @@ def check_units(units: Any) -> int:
             "`units` is the size of the layer's output and of each state."
         )
     return int(units)
+
+
+def check_checkpoint_every(value: Any, engine: str) -> int | str | None:
+    """`checkpoint_every` as an int, "sqrt" or None; ValueError for anything else.
+
+    Args:
+        value: what was passed.
+        engine: the layer's `engine`: Keras's scan keeps no checkpoints.
+    """
+    if value is None:
+        return None
+    integer = isinstance(value, numbers.Integral) and not isinstance(value, (bool, np.bool_))
+    if not (isinstance(value, str) and value == "sqrt") and not (integer and int(value) >= 1):
+        close = isinstance(value, str) and difflib.get_close_matches(value, ["sqrt"], n=1)
+        hint = " Did you mean 'sqrt'?" if close else ""
+        raise ValueError(
+            f"checkpoint_every={value!r} is not a number of steps.{hint} Expected a positive "
+            "integer k, to keep the states before steps 0, k, 2k, ... for the backward pass and "
+            "compute the others anew; 'sqrt' for a k of about the square root of the number of "
+            "time steps, which needs the least memory; or None to keep every step, which is "
+            "fastest."
+        )
+    if engine == "keras":
+        raise ValueError(
+            f"checkpoint_every={value!r} needs Recurra's engine and engine='keras' asks for "
+            "Keras's own scan, which keeps every step. Leave out one of the two."
+        )
+    return int(value) if integer else "sqrt"
 
 
 def nested_numbers(value: Any) -> bool:

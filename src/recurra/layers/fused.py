@@ -43,13 +43,20 @@ def constructor(stock: Any) -> Callable[..., None]:
     own = [
         inspect.Parameter("return_trace", inspect.Parameter.KEYWORD_ONLY, default=False),
         inspect.Parameter("engine", inspect.Parameter.KEYWORD_ONLY, default="auto"),
+        inspect.Parameter("checkpoint_every", inspect.Parameter.KEYWORD_ONLY, default=None),
     ]
     *stock_parameters, keywords = signature.parameters.values()
 
     def __init__(
-        self: Any, *args: Any, return_trace: bool = False, engine: str = "auto", **kwargs: Any
+        self: Any,
+        *args: Any,
+        return_trace: bool = False,
+        engine: str = "auto",
+        checkpoint_every: int | str | None = None,
+        **kwargs: Any,
     ) -> None:
         check_engine(engine)
+        checkpoint_every = checks.check_checkpoint_every(checkpoint_every, engine)
         kwargs, batch = legacy.modernize(stock, kwargs)
         _check_keywords(stock, kwargs)
         given = signature.bind_partial(self, *args, **kwargs).arguments
@@ -71,6 +78,7 @@ def constructor(stock: Any) -> Callable[..., None]:
             )
         self.return_trace = bool(return_trace)
         self.engine = engine
+        self.checkpoint_every = checkpoint_every
         if keras.backend.backend() == "tensorflow" and engine != "keras" and not self._obstacle():
             # XLA cannot call the engine. Keras then runs the model without XLA, which is faster
             # than the scan that XLA would compile, and warns if jit_compile=True was asked for.
@@ -86,7 +94,7 @@ def constructor(stock: Any) -> Callable[..., None]:
 
 def _check_keywords(stock: Any, given: dict[str, Any]) -> None:
     """Raise ValueError for a keyword that no constructor takes, naming the one that was meant."""
-    known = {"return_trace", "engine"}
+    known = {"return_trace", "engine", "checkpoint_every"}
     for cls in stock.__mro__:
         if cls is not object and "__init__" in vars(cls):
             known |= set(inspect.signature(cls.__init__).parameters)
@@ -277,6 +285,8 @@ class FusedRNN(Recurrent):
             config["return_trace"] = True
         if self.engine != "auto":
             config["engine"] = self.engine
+        if self.checkpoint_every is not None:
+            config["checkpoint_every"] = self.checkpoint_every
         return config
 
 

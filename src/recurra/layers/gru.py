@@ -16,13 +16,15 @@ class GRU(FusedRNN, keras.layers.GRU):
     """Gated recurrent unit over a sequence: `keras.layers.GRU` on Recurra's engine.
 
     All of Keras's arguments, in Keras's order, with Keras's meaning (`unroll` is only a hint here),
-    and two more, by keyword: `return_trace` and `engine`, as for `recurra.layers.LSTM`.
+    and three more, by keyword: `return_trace`, `engine` and `checkpoint_every`, as for
+    `recurra.layers.LSTM`.
 
     Args:
         units: positive integer, size of the output and of the state.
         reset_after: whether the reset gate scales the candidate's recurrent product (True,
             default) or the hidden state before it (False).
-        return_sequences, return_state, return_trace, engine: as for `recurra.layers.LSTM`.
+        return_sequences, return_state, return_trace, engine, checkpoint_every: as for
+            `recurra.layers.LSTM`.
         **kwargs: keras.layers.GRU's other arguments.
 
     Call arguments:

@@ -14,7 +14,7 @@ class LSTM(FusedRNN, keras.layers.LSTM):
     """Long short-term memory over a sequence: `keras.layers.LSTM` on Recurra's engine.
 
     All of Keras's arguments, in Keras's order, with Keras's meaning (`unroll` is only a hint here),
-    and two more, by keyword:
+    and three more, by keyword:
 
     Args:
         units: positive integer, size of the output and of each state.
@@ -25,6 +25,12 @@ class LSTM(FusedRNN, keras.layers.LSTM):
         engine: "auto" runs the compiled engine where it can and Keras's scan elsewhere, logging why
             (logger "recurra"); "cpu" runs the compiled engine or raises ValueError with the reason;
             "keras" always runs Keras's scan, which has forward-mode and second derivatives.
+        checkpoint_every: for long sequences. None keeps every gate and state of every step from the
+            forward to the backward pass; k, a positive integer, only the states before steps 0, k,
+            2k, ..., between which the backward pass computes everything anew: the same gradients,
+            to the last bit, for about 1.4 times the time. "sqrt" is a k of about the square root of
+            the number of time steps, with which memory for training is next to nothing. Of no
+            effect with return_trace, whose outputs are every step, and where Keras's scan runs.
         **kwargs: keras.layers.LSTM's other arguments (activation, recurrent_activation, use_bias,
             dropout, go_backwards, stateful, dtype, name, ...).
 

@@ -52,6 +52,8 @@ class RNN(FusedRNN, keras.layers.RNN):
         return_trace: whether every gate and state of every step is returned too; only for a single
             cell that the engine knows, see `recurra.layers.LSTM`.
         engine: "auto", "cpu" or "keras", as for `recurra.layers.LSTM`.
+        checkpoint_every: None, a positive integer or "sqrt", as for `recurra.layers.LSTM`; for all
+            cells that the engine knows.
 
     Call arguments:
         sequences: (batch, time_steps, features), or whatever a cell of your own reads after the

@@ -14,11 +14,13 @@ class SimpleRNN(FusedRNN, keras.layers.SimpleRNN):
     """Fully connected recurrence over a sequence: `keras.layers.SimpleRNN` on Recurra's engine.
 
     All of Keras's arguments, in Keras's order, with Keras's meaning (`unroll` is only a hint here),
-    and two more, by keyword: `return_trace` and `engine`, as for `recurra.layers.LSTM`.
+    and three more, by keyword: `return_trace`, `engine` and `checkpoint_every`, as for
+    `recurra.layers.LSTM`.
 
     Args:
         units: positive integer, size of the output, which is also the state.
-        return_sequences, return_state, return_trace, engine: as for `recurra.layers.LSTM`.
+        return_sequences, return_state, return_trace, engine, checkpoint_every: as for
+            `recurra.layers.LSTM`.
         **kwargs: keras.layers.SimpleRNN's other arguments.
 
     Call arguments:
