@@ -61,7 +61,7 @@ def met(found: list[tuple[str, bool]]) -> str:
 
 
 def refused(report: Report) -> list[str]:
-    return [f"Not timed, since results differed: {text}." for text in report.get("not timed", [])]
+    return [f"Not timed: {text}." for text in report.get("not timed", [])]
 
 
 def block_of_part(name: str) -> Callable[[Reports], str]:

@@ -19,6 +19,11 @@ import numpy as np
 from work import OPTIONS, Arrays, Work
 
 
+def time_first(array: np.ndarray) -> np.ndarray:
+    """(batch, time_steps, ..) as (time_steps, batch, ..), or back."""
+    return np.ascontiguousarray(array.swapaxes(0, 1))
+
+
 class Peer(ABC):
     """A framework's way to do a piece of work.
 
@@ -221,7 +226,10 @@ class RecurraOnTorch(Recurra):
 
 
 class PyTorch(Peer):
-    """torch.nn.LSTM and torch.nn.GRU, inference in inference_mode; padding as packed sequences."""
+    """torch.nn.LSTM and torch.nn.GRU, inference in inference_mode; padding as packed sequences.
+
+    Time comes first, which is PyTorch's default and up to a tenth faster than batch_first.
+    """
 
     paddings = ("none", "right")
 
@@ -246,24 +254,20 @@ class PyTorch(Peer):
         from recurra import weights
 
         torch.set_num_threads(self.threads)
-        module = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[work.cell](
-            work.features, work.units, batch_first=True
-        )
+        module = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[work.cell](work.features, work.units)
         keras_weights = {name: arrays[name] for name in ("kernel", "recurrent_kernel", "bias")}
         values = weights.to_torch(work.cell, keras_weights)
         module.load_state_dict({name: torch.from_numpy(value) for name, value in values.items()})
-        x, cotangent = torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["cotangent"])
+        x, cotangent = (torch.from_numpy(time_first(arrays[n])) for n in ("x", "cotangent"))
         lengths = torch.from_numpy(arrays["mask"].sum(1)) if "mask" in arrays else None
         self.modules[work] = module
 
         def call(x: Any) -> Any:
             if lengths is None:
                 return module(x)[0]
-            packed = torch.nn.utils.rnn.pack_padded_sequence(
-                x, lengths, batch_first=True, enforce_sorted=False
-            )
+            packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False)
             return torch.nn.utils.rnn.pad_packed_sequence(
-                module(packed)[0], batch_first=True, total_length=work.time_steps
+                module(packed)[0], total_length=work.time_steps
             )[0]
 
         def forward() -> Any:
@@ -284,14 +288,14 @@ class PyTorch(Peer):
         from recurra import weights
 
         if work.mode == "forward":
-            return {"output": returned.numpy()}
-        output, dx = returned
+            return {"output": time_first(returned.numpy())}
+        output, dx = (time_first(each.numpy()) for each in returned)
         gradients = {name: p.grad.numpy() for name, p in self.modules[work].named_parameters()}
         back = weights.from_torch(work.cell, gradients)
         if work.cell == "lstm":  # PyTorch's two biases are added up: each has the whole gradient
             back["bias"] = back["bias"] / 2
         found = {f"d{name}": np.asarray(gradient) for name, gradient in back.items()}
-        return {"output": output.numpy(), "dx": dx.numpy(), **found}
+        return {"output": output, "dx": dx, **found}
 
 
 class OnnxRuntime(Peer):
@@ -332,11 +336,11 @@ class OnnxRuntime(Peer):
         session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        feed = {"x": np.ascontiguousarray(arrays["x"].swapaxes(0, 1))}
+        feed = {"x": time_first(arrays["x"])}
         return lambda: session.run(None, feed)[0]
 
     def results(self, work: Work, returned: Any) -> Arrays:
-        return {"output": np.ascontiguousarray(returned[:, 0].swapaxes(0, 1))}
+        return {"output": time_first(returned[:, 0])}
 
 
 class Peak(Peer):

@@ -28,7 +28,7 @@ from rich.table import Table as RichTable
 
 from bench import Bench, Table
 from peers import PEERS
-from turns import DisagreementError, allowed_cpus, machine
+from turns import DisagreementError, EndedError, allowed_cpus, machine
 from work import SHAPES, Shape
 
 PARTS = ("shapes", "padded", "options", "threads", "avx2", "scaling")
@@ -88,6 +88,9 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--peers", default=",".join(PEERS), help="default: %(default)s")
     parser.add_argument("--rounds", type=int, help="default: each part's own number")
     parser.add_argument(
+        "--turn-seconds", type=float, help="of each peer's turn in a round; default: each part's"
+    )
+    parser.add_argument(
         "--threads", type=int, default=cpus, help="CPUs for each peer; default: all, %(default)s"
     )
     parser.add_argument(
@@ -118,6 +121,8 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
         parser.error("--peers: recurra must be among them, the ratios are to it")
     if options.rounds is not None and options.rounds < 1:
         parser.error(f"--rounds: expected at least 1, got {options.rounds}")
+    if options.turn_seconds is not None and not options.turn_seconds > 0:
+        parser.error(f"--turn-seconds: expected more than 0, got {options.turn_seconds}")
     if not 1 <= options.threads <= cpus:
         parser.error(
             f"--threads: expected 1 to {cpus}, the CPUs that this process may use; "
@@ -129,6 +134,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
             all(getattr(options, name) == value.split(",") for name, value in whole.items())
             and options.shapes == list(SHAPES)
             and options.rounds is None
+            and options.turn_seconds is None
             and options.threads == cpus
             and Path(options.results) == RESULTS
         )
@@ -166,8 +172,10 @@ def run(console: Console, bench: Bench, name: str, command: str) -> dict[str, An
     for number, job in enumerate(jobs, 1):
         try:
             results.append(job())
-        except DisagreementError as error:
+        except (DisagreementError, EndedError) as error:
             refused.append(str(error))
+            if isinstance(error, EndedError):
+                bench.processes.close()
             console.print(f"[{number}/{len(jobs)}] not timed: {error}", style="red", markup=False)
         else:
             line = f"[{number}/{len(jobs)}] {module.line(results[-1])}"
@@ -193,7 +201,7 @@ def run(console: Console, bench: Bench, name: str, command: str) -> dict[str, An
 def main() -> None:
     options = arguments()
     console = Console()
-    names = ("cells", "modes", "shapes", "peers", "rounds", "threads")
+    names = ("cells", "modes", "shapes", "peers", "rounds", "turn_seconds", "threads")
     bench = Bench(**{name: getattr(options, name) for name in names})
     failed = False
     try:

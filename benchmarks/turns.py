@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -26,6 +27,10 @@ TOLERANCE = 2e-4
 
 class DisagreementError(Exception):
     """Two peers computed different things, so their times say nothing."""
+
+
+class EndedError(Exception):
+    """A peer's process ended by itself."""
 
 
 def allowed_cpus() -> list[int]:
@@ -77,12 +82,13 @@ class PeerProcess:
         except BrokenPipeError:
             answer = ""
         if not answer:
-            raise RuntimeError(f"the process of {self.name} ended; its error is printed above")
+            raise EndedError(f"the process of {self.name} ended; its error is printed above")
         return json.loads(answer)
 
     def close(self) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it ended before
+            self.process.stdin.close()
         self.process.wait()
 
 

@@ -108,6 +108,7 @@ def test_results_go_to_the_project_from_every_folder(
         ([], True),
         (["--parts", "scaling"], True),
         (["--rounds", "7"], False),
+        (["--turn-seconds", "0.15"], False),
         (["--shapes", "0"], False),
         (["--cells", "gru"], False),
         (["--peers", "recurra,torch"], False),
@@ -128,6 +129,7 @@ def test_only_whole_parts_change_the_documents(run: Any, given: list[str], recor
         (["--shapes", "6"], "expected numbers from 0 to 5, as in 0,3; got 6"),
         (["--shapes", "one"], "expected numbers from 0 to 5, as in 0,3; got one"),
         (["--rounds", "0"], "--rounds: expected at least 1"),
+        (["--turn-seconds", "0"], "--turn-seconds: expected more than 0, got 0"),
         (["--cells", "lstm,rnn"], "--cells: got rnn, expected some of lstm, gru"),
         (["--parts", "shape"], "--parts: got shape, expected some of shapes, padded"),
         (["--peers", "torch"], "recurra must be among them"),
@@ -200,11 +202,12 @@ def test_nothing_is_timed_after_a_wrong_result(load: Callable[[str], Any], turns
         turns.take_turns(entries, rounds=1)
 
 
-def test_the_others_are_measured_after_a_disagreement(
-    run: Any, load: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("error", ["DisagreementError", "EndedError"])
+def test_the_others_are_measured_after_a_failure(
+    run: Any, turns: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: str
 ) -> None:
     def wrong() -> None:
-        raise load("turns").DisagreementError("torch differs")
+        raise getattr(turns, error)("torch differs")
 
     part = SimpleNamespace(
         ROUNDS=1, jobs=lambda bench: [wrong, lambda: {"found": 3}], line=str, tables=lambda _: []
@@ -214,6 +217,14 @@ def test_the_others_are_measured_after_a_disagreement(
     assert report["not timed"] == ["torch differs"]
     run.save(tmp_path / "found.json", report)
     assert json.loads((tmp_path / "found.json").read_text())["results"] == [{"found": 3}]
+
+
+def test_a_worker_that_ends_is_named(turns: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns.sys, "executable", "false")  # a program that ends at once
+    worker = turns.PeerProcess("torch", 1)
+    with pytest.raises(turns.EndedError, match="the process of torch ended"):
+        worker.ask(do="versions")
+    worker.close()
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cannot bind processes here")
@@ -369,7 +380,7 @@ def test_pages_say_what_was_not_measured_and_what_differed(load: Callable[[str],
         "results": [result],
     }
     made = page.filled(text, {"avx2": report})
-    assert "results differed: torch differs." in made
+    assert "Not timed: torch differs." in made
     assert "0.50x **<** 0.9x" in made
     assert "0 of 1 targets are reached" in made
 
