@@ -118,57 +118,14 @@ __attribute__((noinline)) void multiply_tile(const T* const* a, const Depth& dep
     for (int n = 0; n < N; ++n) store(tile + m * strides.tile_row + n * L, acc[m][n]);
 }
 
-// out[m][v] += sum_n a[n][m] b[n][v] over n = 0..count-1: one tile of A^T B.
-//   a    a pointer per n, `offset` before the tile's first element; with PerVector the elements
-//        are a_k apart and hold a value for every vector of the panel
-//   b    a row of Vectors vectors per n, b_step elements apart
-//   out  rows out_row elements apart, read and written
-template <class T, int Rows, int Vectors, bool PerVector>
-__attribute__((noinline)) void multiply_transposed_tile(const T* const* a, Index offset, Index a_k,
-                                                        Index count, const T* b, Index b_step,
-                                                        T* out, Index out_row) {
-  constexpr int L = kLanes<T>;
-  Vec<T> acc[Rows][Vectors];
-#pragma GCC unroll 8
-  for (int m = 0; m < Rows; ++m)
-#pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) acc[m][v] = load(out + m * out_row + v * L);
-  for (Index n = 0; n < count; ++n) {
-    const T* an = a[n] + offset;
-    const T* bn = b + n * b_step;
-    Vec<T> bv[Vectors];
-#pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) bv[v] = load(bn + v * L);
-#pragma GCC unroll 8
-    for (int m = 0; m < Rows; ++m) {
-      if constexpr (PerVector) {
-#pragma GCC unroll 4
-        for (int v = 0; v < Vectors; ++v) acc[m][v] = fma(splat(an[m * a_k + v]), bv[v], acc[m][v]);
-      } else {
-        const Vec<T> am = splat(an[m]);
-#pragma GCC unroll 4
-        for (int v = 0; v < Vectors; ++v) acc[m][v] = fma(am, bv[v], acc[m][v]);
-      }
-    }
-  }
-#pragma GCC unroll 8
-  for (int m = 0; m < Rows; ++m)
-#pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) store(out + m * out_row + v * L, acc[m][v]);
-}
-
 template <class T>
 using TileFn = void (*)(const T* const*, const Depth&, const T*, const T* const*, const Strides&,
                         T*);
-template <class T>
-using TransposedTileFn = void (*)(const T* const*, Index, Index, Index, const T*, Index, T*, Index);
 
 template <class T>
 struct TileTable {
   TileFn<T> plain[kMaxTileRows][kMaxVectors][kMaxPanels] = {};
   TileFn<T> per_vector[kMaxTileRows][kMaxVectors][kMaxPanels] = {};
-  TransposedTileFn<T> transposed[kMaxTileRows][kMaxVectors] = {};
-  TransposedTileFn<T> transposed_per_vector[kMaxTileRows][kMaxVectors] = {};
 };
 
 template <class T, int R, int V, int P>
@@ -176,10 +133,6 @@ constexpr void fill_tile(TileTable<T>& t) {
   if constexpr (tile_exists(R, V, P) && P <= panels_for(R, V)) {
     t.plain[R - 1][V - 1][P - 1] = &multiply_tile<T, R, V, P, false>;
     t.per_vector[R - 1][V - 1][P - 1] = &multiply_tile<T, R, V, P, true>;
-  }
-  if constexpr (P == 1 && tile_exists(R, V, 1)) {
-    t.transposed[R - 1][V - 1] = &multiply_transposed_tile<T, R, V, false>;
-    t.transposed_per_vector[R - 1][V - 1] = &multiply_transposed_tile<T, R, V, true>;
   }
   if constexpr (P < kMaxPanels)
     fill_tile<T, R, V, P + 1>(t);
@@ -262,25 +215,6 @@ RECURRA_INLINE void multiply(const T* const* a, Index rows, Depth depth, const P
       body(tile, p, panels, row, n);
       row += n;
     }
-  }
-}
-
-// out (rows of A^T, vectors) += A^T B for the columns first .. first+rows-1 of A; `count` pairs.
-template <class T>
-inline void multiply_transposed(const T* const* a, Index first, Index rows, Index count, const T* b,
-                                Index b_step, int vectors, bool per_vector, T* out) {
-  constexpr int L = kLanes<T>;
-  const int v_tile = vectors_per_tile(rows, vectors);
-  const EvenSplit split(rows, max_rows_for(v_tile));
-  const Index a_k = per_vector ? vectors : 1;
-  const auto& table = per_vector ? kTiles<T>.transposed_per_vector : kTiles<T>.transposed;
-  Index row = 0;
-  for (Index part = 0; part < split.parts; ++part) {
-    const int n = int(split.size(part));
-    for (int v = 0; v < vectors; v += v_tile)
-      table[n - 1][v_tile - 1](a, (first + row) * a_k + (per_vector ? v : 0), a_k, count, b + v * L,
-                               b_step, out + (row * vectors + v) * L, vectors * L);
-    row += n;
   }
 }
 

@@ -8,7 +8,7 @@
 
 #include <optional>
 
-#include "pack.h"
+#include "scan_weights.h"
 
 namespace recurra {
 namespace RECURRA_ISA {
@@ -27,7 +27,7 @@ class BackwardScan {
         act_(p.activation, p.recurrent_activation),
         blocks_(blocks_of<T>(p.units)),
         padded_(blocks_ * L),
-        row_columns_(blocks_ * C::columns * L) {}
+        weights_(p, a) {}
 
   void run(Team& team) {
     prepare(team);
@@ -68,12 +68,12 @@ class BackwardScan {
       team.run(groups_.parts, [&](Index g, int worker) {
         step_back(worker_scratch(worker), group_start(groups_, g), groups_.size(g), s0, s1);
       });
-      const Index weight_items = wants_weights() ? blocks_ * weight_parts() : 0;
+      const Index weight_items = weights_.wanted() ? weights_.items() : 0;
       const Index input_items = a_.dx ? (pairs_ + kInputRows - 1) / kInputRows : 0;
       if (pairs_ > 0)
         team.run(weight_items + input_items, [&](Index item, int worker) {
           if (item < weight_items)
-            weight_item(worker_scratch(worker), item / weight_parts(), item % weight_parts());
+            weights_.add(item, dg_, pairs_);
           else
             input_item(worker_scratch(worker), (item - weight_items) * kInputRows);
         });
@@ -93,20 +93,7 @@ class BackwardScan {
       for (Index i = 0; i < p_.batch * padded_; ++i) dh_[i] += pending_[i];
     copy_out(a_.dh0, dh_);
     if (C::has_cell_state) copy_out(a_.dc0, dc_);
-    if (a_.dbias) unpack_bias<T, C>(dbias_, p_.units, p_.gates(), static_cast<T*>(a_.dbias));
-    if (a_.drecurrent_kernel && !recurrent_was_used())
-      std::memset(a_.drecurrent_kernel, 0,
-                  sizeof(T) * std::size_t(p_.units * p_.gates() * p_.units));
-    if (a_.dkernel || recurrent_was_used())
-      team.run(blocks_, [&](Index block, int) {
-        if (a_.dkernel)
-          unpack_gates<T, C>(dkernel_, p_.units, p_.gates(), C::input, block,
-                             static_cast<T*>(a_.dkernel));
-        for (int phase = 0; phase < C::phases; ++phase)
-          if (recurrent_was_used())
-            unpack_gates<T, C>(drecurrent_[phase], p_.units, p_.gates(), C::recurrent[phase], block,
-                               static_cast<T*>(a_.drecurrent_kernel));
-      });
+    weights_.finish(team);
   }
 
   // How many steps are taken at once.
@@ -115,17 +102,10 @@ class BackwardScan {
  private:
   struct Worker {
     BackwardRow<T>* row;  // (group rows)
-    Index* pair;          // (group rows): the row's pair in this step
     Index* batch_row;     // (group rows)
     const T** operand;    // rows of A of a product
-    T* panel;             // (pairs, columns): one block's dg
   };
 
-  bool wants_weights() const { return a_.dkernel || a_.drecurrent_kernel || a_.dbias; }
-  // One step from the zero state: the recurrent kernel multiplied zeros, and its gradient is zero.
-  bool recurrent_was_used() const { return a_.drecurrent_kernel && (p_.time_steps > 1 || a_.h0); }
-  // Small layers have too few blocks for two threads to share: cut each into two.
-  Index weight_parts() const { return blocks_ < 4 ? 2 : 1; }
   bool per_gate_x() const { return p_.dropout_x_masks > 1; }
   bool per_gate_h() const { return p_.dropout_h_masks > 1; }
   Index input_time(Index s) const { return p_.go_backwards ? p_.time_steps - 1 - s : s; }
@@ -139,28 +119,20 @@ class BackwardScan {
 
   void lay_out_shared(Arena& arena) {
     const Index pairs = p_.batch * chunk_, state = p_.batch * padded_;
-    dg_ = arena.take<T>(pairs * row_columns_);
+    dg_.capacity = padded_pairs(pairs);
+    dg_.pair_step = C::columns * L;
+    dg_.data = arena.take<T>(blocks_ * dg_.block_step());
     pair_of_ = arena.take<Index>(pairs);
     place_ = arena.take<Place>(pairs);
-    x_rows_ = arena.take<const T*>(pairs);
-    dropped_x_ =
-        arena.take<T>(a_.dropout_x ? pairs * p_.features * (per_gate_x() ? C::input.count : 1) : 0);
+    weights_.lay_out(arena, padded_pairs(pairs));
     for (int phase = 0; phase < C::phases; ++phase) {
-      h_rows_[phase] = arena.take<const T*>(pairs);
-      dropped_h_[phase] = arena.take<T>(
-          a_.dropout_h ? pairs * p_.units * (per_gate_h() ? C::recurrent[phase].count : 1) : 0);
       transposed_[phase] = plain_panels<T>(p_.units, blocks_ * C::recurrent[phase].count * L);
       transposed_[phase].data = arena.take<T>(transposed_[phase].size());
-      drecurrent_[phase] = gate_panels<T>(p_.units, p_.units, C::recurrent[phase]);
-      drecurrent_[phase].data = arena.take<T>(a_.drecurrent_kernel ? drecurrent_[phase].size() : 0);
     }
-    reset_h_ = arena.take<T>(two_phases ? pairs * padded_ : 0);
+    reset_h_ = arena.take<T>(two_phases ? state : 0);
     product_ = arena.take<T>(two_phases ? state : 0);
     kernel_transposed_ = plain_panels<T>(p_.features, blocks_ * C::input.count * L);
     kernel_transposed_.data = arena.take<T>(a_.dx ? kernel_transposed_.size() : 0);
-    dkernel_ = gate_panels<T>(p_.units, p_.features, C::input);
-    dkernel_.data = arena.take<T>(a_.dkernel ? dkernel_.size() : 0);
-    dbias_ = arena.take<T>(row_columns_);
     dh_ = arena.take<T>(state);
     pending_ = arena.take<T>(state);
     dc_ = arena.take<T>(C::has_cell_state ? state : 0);
@@ -175,10 +147,8 @@ class BackwardScan {
   Worker lay_out_worker(Arena& arena) {
     Worker w;
     w.row = arena.take<BackwardRow<T>>(group_rows_);
-    w.pair = arena.take<Index>(group_rows_);
     w.batch_row = arena.take<Index>(group_rows_);
     w.operand = arena.take<const T*>(group_rows_ > kInputRows ? group_rows_ : kInputRows);
-    w.panel = arena.take<T>(p_.batch * chunk_ * C::columns * L);
     return w;
   }
 
@@ -194,7 +164,6 @@ class BackwardScan {
     copy_in(pending_, a_.d_last_output);  // reaches the last kept output, like a repeated one
     if (C::has_cell_state) copy_in(dc_, a_.d_state_c);
     std::memset(zeros_, 0, sizeof(T) * std::size_t(padded_));
-    std::memset(dbias_, 0, sizeof(T) * std::size_t(row_columns_));
     const Index recurrent = transposed_[0].count, input = a_.dx ? kernel_transposed_.count : 0;
     team.run(recurrent + input + blocks_, [&](Index item, int) {
       if (item < recurrent) {
@@ -206,15 +175,9 @@ class BackwardScan {
         pack_transposed<T, C>(static_cast<const T*>(a_.kernel), p_.features, p_.units, p_.gates(),
                               C::input, kernel_transposed_, item - recurrent);
       } else {
-        const Index block = item - recurrent - input;
-        if (a_.dkernel) clear(dkernel_, block);
-        for (int phase = 0; phase < C::phases; ++phase)
-          if (recurrent_was_used()) clear(drecurrent_[phase], block);
+        weights_.clear(item - recurrent - input);
       }
     });
-  }
-  static void clear(Panels<T>& p, Index panel) {
-    std::memset(p.panel(panel), 0, sizeof(T) * std::size_t(p.panel_size()));
   }
 
   // Gives every kept (step, row) of the chunk its place in dg, in the order of the chains of the
@@ -236,20 +199,21 @@ class BackwardScan {
 
   void step_back(Worker w, Index first, Index rows, Index s0, Index s1) {
     for (Index s = s1 - 1; s >= s0; --s) {
-      Index n = 0;
+      Index n = 0, first_pair = 0;  // a group's pairs of one step follow each other
       for (Index b = first; b < first + rows; ++b) {
         const Index pair = pair_of_[(s - s0) * p_.batch + b];
         if (pair < 0) {
           pass_by(b, s);
           continue;
         }
+        if (n == 0) first_pair = pair;
         prepare_row(w.row[n], b, s, pair);
-        w.pair[n] = pair;
         w.batch_row[n++] = b;
       }
       if (n == 0) continue;
-      if constexpr (two_phases) run_phase<1>(w, s, n, true);
-      run_phase<0>(w, s, n, s > 0 || a_.dh0);
+      keep_operands(w, s, n, first_pair);
+      if constexpr (two_phases) run_phase<1>(w, s, n, first_pair, true);
+      run_phase<0>(w, s, n, first_pair, s > 0 || a_.dh0);
     }
   }
 
@@ -264,30 +228,23 @@ class BackwardScan {
     row.pending = pending_ + b * padded_;
     row.dc = C::has_cell_state ? dc_ + b * padded_ : nullptr;
     row.product = two_phases ? product_ + b * padded_ : nullptr;
-    row.reset_h = two_phases ? reset_h_ + pair * padded_ : nullptr;
-    row.dg = dg_ + pair * row_columns_;
-
-    const T* x = static_cast<const T*>(a_.x) + (b * p_.time_steps + input_time(s)) * p_.features;
-    if (a_.dropout_x && a_.dkernel) {
-      T* dropped = dropped_x_ + pair * p_.features * (per_gate_x() ? C::input.count : 1);
-      apply_dropout<T, C>(x, static_cast<const T*>(a_.dropout_x), per_gate_x(), p_.batch, b,
-                          p_.features, C::input, dropped);
-      x = dropped;
-    }
-    x_rows_[pair] = x;
-    set_operand(0, row.h_prev, b, pair);
+    row.reset_h = two_phases ? reset_h_ + b * padded_ : nullptr;
+    row.dg = dg_.at(0, pair);
+    row.dg_block = dg_.block_step();
   }
 
-  // What the recurrent product of `phase` multiplied at this pair.
-  void set_operand(int phase, const T* h, Index b, Index pair) {
-    if (a_.dropout_h && a_.drecurrent_kernel) {
-      const Columns part = C::recurrent[phase];
-      T* dropped = dropped_h_[phase] + pair * p_.units * (per_gate_h() ? part.count : 1);
-      apply_dropout<T, C>(h, static_cast<const T*>(a_.dropout_h), per_gate_h(), p_.batch, b,
-                          p_.units, part, dropped);
-      h = dropped;
+  // Hands what the products of this step multiplied to the weights' gradients.
+  void keep_operands(const Worker& w, Index s, Index n, Index first_pair) {
+    if (a_.dkernel) {
+      for (Index i = 0; i < n; ++i)
+        w.operand[i] = static_cast<const T*>(a_.x) +
+                       (w.batch_row[i] * p_.time_steps + input_time(s)) * p_.features;
+      weights_.keep_input(w.operand, w.batch_row, n, first_pair);
     }
-    h_rows_[phase][pair] = h;
+    if (weights_.keeps_state()) {
+      for (Index i = 0; i < n; ++i) w.operand[i] = w.row[i].h_prev;
+      weights_.keep_state(0, w.operand, w.batch_row, n, first_pair);
+    }
   }
 
   // A masked step: gradients of the carried state pass by, those of a repeated output wait for
@@ -309,12 +266,14 @@ class BackwardScan {
 
   // `product`: whether the gradient of what the recurrent product multiplied is wanted.
   template <int phase>
-  void run_phase(Worker& w, Index s, Index n, bool product) {
+  void run_phase(const Worker& w, Index s, Index n, Index first_pair, bool product) {
     constexpr Columns part = C::recurrent[phase];
-    for (Index i = 0; i < n; ++i) {
+    for (Index i = 0; i < n; ++i)
       for (Index block = 0; block < blocks_; ++block)
         C::template backward<phase>(act_, w.row[i], block, lanes_of<T>(p_.units, block));
-      if (phase == 1) set_operand(1, w.row[i].reset_h, w.batch_row[i], w.pair[i]);
+    if (phase == 1 && weights_.keeps_state()) {
+      for (Index i = 0; i < n; ++i) w.operand[i] = w.row[i].reset_h;
+      weights_.keep_state(1, w.operand, w.batch_row, n, first_pair);
     }
     if (!product) return;
     // d(operand) = dg . recurrent_kernel^T; of phase 0 it is h_prev's and joins dh.
@@ -323,7 +282,7 @@ class BackwardScan {
                                       const T* masks) {
       for (Index i = 0; i < n; ++i) w.operand[i] = w.row[i].dg + columns.first * L;
       const Panels<T>& b = transposed_[phase];
-      const Depth depth = {blocks_, inner, C::columns * L, part.count * L * b.width()};
+      const Depth depth = {blocks_, inner, dg_.block_step(), part.count * L * b.width()};
       multiply<T, false>(w.operand, n, depth, b, b_first, nullptr, 0, s % 2,
                          [&](const T* tile, Index panel, int panels, Index row, int rows) {
                            const int vectors = panels * b.vectors;
@@ -352,46 +311,14 @@ class BackwardScan {
                        masks + C::column_gate[part.first + c] * p_.batch * p_.units);
   }
 
-  // One block's share (rows of both kernels, cut into weight_parts()) of the weights' gradients.
-  void weight_item(Worker w, Index block, Index part) {
-    constexpr int width = C::columns * L;
-    for (Index n = 0; n < pairs_; ++n)
-      for (int c = 0; c < C::columns; ++c)
-        store(w.panel + n * width + c * L, load(dg_ + n * row_columns_ + block * width + c * L));
-    if (a_.dbias && part == 0) {
-      Vec<T> sum[C::columns];
-      for (int c = 0; c < C::columns; ++c) sum[c] = load(dbias_ + block * width + c * L);
-      for (Index n = 0; n < pairs_; ++n)
-        for (int c = 0; c < C::columns; ++c) sum[c] = sum[c] + load(w.panel + n * width + c * L);
-      for (int c = 0; c < C::columns; ++c) store(dbias_ + block * width + c * L, sum[c]);
-    }
-    const Index rows = p_.features + C::phases * p_.units;
-    const Index begin = rows * part / weight_parts(), end = rows * (part + 1) / weight_parts();
-    const auto accumulate = [&](Index offset, Index size, const T* const* operand, bool per_gate,
-                                Columns columns, Panels<T>& out) {
-      const Index from = begin > offset ? begin - offset : 0;
-      const Index to = end < offset + size ? end - offset : size;
-      if (from >= to) return;
-      multiply_transposed(operand, from, to - from, pairs_, w.panel + columns.first * L, width,
-                          columns.count, per_gate, out.panel(block) + from * columns.count * L);
-    };
-    if (a_.dkernel)
-      accumulate(0, p_.features, x_rows_, a_.dropout_x && per_gate_x(), C::input, dkernel_);
-    if (recurrent_was_used())
-      for (int phase = 0; phase < C::phases; ++phase)
-        accumulate(p_.features + phase * p_.units, p_.units, h_rows_[phase],
-                   a_.dropout_h && per_gate_h(), C::recurrent[phase], drecurrent_[phase]);
-  }
-
   // dx of a stretch of pairs.
   void input_item(Worker w, Index first) {
     const Index n = pairs_ - first < kInputRows ? pairs_ - first : kInputRows;
     const Panels<T>& b = kernel_transposed_;
     const auto multiply_columns = [&](Columns columns, Index b_first, Index inner, bool add,
                                       const T* masks) {
-      for (Index i = 0; i < n; ++i)
-        w.operand[i] = dg_ + (first + i) * row_columns_ + columns.first * L;
-      const Depth depth = {blocks_, inner, C::columns * L, C::input.count * L * b.width()};
+      for (Index i = 0; i < n; ++i) w.operand[i] = dg_.at(0, first + i) + columns.first * L;
+      const Depth depth = {blocks_, inner, dg_.block_step(), C::input.count * L * b.width()};
       multiply<T, false>(
           w.operand, n, depth, b, b_first, nullptr, 0, false,
           [&](const T* tile, Index panel, int panels, Index row, int rows) {
@@ -429,25 +356,20 @@ class BackwardScan {
   const Problem& p_;
   const BackwardArgs& a_;
   const Act act_;
-  const Index blocks_, padded_, row_columns_;
+  const Index blocks_, padded_;
   Index chunk_ = 1, group_rows_ = 0, pairs_ = 0;
   Steps steps_ = {};
   const T *h_before_ = nullptr, *c_before_ = nullptr;
   EvenSplit groups_ = EvenSplit(0, 1);
   std::optional<Workspace> workspace_;
   std::size_t shared_bytes_ = 0, worker_bytes_ = 0;
-  T* dg_ = nullptr;                   // (pairs, blocks, columns) vectors
-  Index* pair_of_ = nullptr;          // (steps of the chunk, batch): place in dg, -1 where masked
-  Place* place_ = nullptr;            // (pairs)
-  const T** x_rows_ = nullptr;        // (pairs): what the input product multiplied
-  const T** h_rows_[C::phases] = {};  // (pairs): what the recurrent products multiplied
-  T* dropped_x_ = nullptr;
-  T* dropped_h_[C::phases] = {};
-  T* reset_h_ = nullptr;
+  WeightGradients<T, C> weights_;
+  GateGradients<T> dg_;
+  Index* pair_of_ = nullptr;  // (steps of the chunk, batch): place in dg, -1 where masked
+  Place* place_ = nullptr;    // (pairs)
+  T* reset_h_ = nullptr;      // (batch, padded), as is product_
   T* product_ = nullptr;
   Panels<T> transposed_[C::phases], kernel_transposed_;
-  Panels<T> dkernel_, drecurrent_[C::phases];
-  T* dbias_ = nullptr;
   T *dh_ = nullptr, *pending_ = nullptr, *dc_ = nullptr;  // (batch, padded)
   T* zeros_ = nullptr;
 };

@@ -1,0 +1,200 @@
+// The weights' gradients of the backward scan: dkernel = x^T dg, drecurrent_kernel = h^T dg and
+// dbias, the sum of dg, over all kept (step, row) pairs.
+//
+// Every element is one chain over the pairs from the last step to the first, rows ascending within
+// a step, whatever the chunks and the threads.
+#pragma once
+
+#include "gemm_transposed.h"
+#include "pack.h"
+
+namespace recurra {
+namespace RECURRA_ISA {
+
+// Gradients of the pre-activations of a chunk's pairs: (blocks, pairs, columns) vectors, so that
+// what one block's weights need is one stretch of memory.
+template <class T>
+struct GateGradients {
+  T* data = nullptr;
+  Index capacity = 0;   // pairs there is room for
+  Index pair_step = 0;  // elements from pair to pair: a block's columns
+  Index block_step() const { return capacity * pair_step; }
+  T* at(Index block, Index pair) const { return data + block * block_step() + pair * pair_step; }
+};
+
+template <class T, class C>
+class WeightGradients {
+  static constexpr int L = kLanes<T>;
+  static constexpr Index kStretch = 256;    // pairs that stay in the nearest cache
+  static constexpr Index kBlocks = 2;       // unit blocks of one item
+  static constexpr Index kWantedItems = 8;  // for the threads to share
+
+ public:
+  WeightGradients(const Problem& p, const BackwardArgs& a)
+      : p_(p), a_(a), blocks_(blocks_of<T>(p.units)) {}
+
+  bool wanted() const { return a_.dkernel || a_.drecurrent_kernel || a_.dbias; }
+
+  void lay_out(Arena& arena, Index capacity) {
+    if (a_.dkernel)
+      input_.lay_out(arena, p_.features, C::input, a_.dropout_x ? p_.dropout_x_masks : 0, capacity,
+                     blocks_);
+    for (int phase = 0; phase < C::phases; ++phase)
+      if (recurrent_was_used())
+        recurrent_[phase].lay_out(arena, p_.units, C::recurrent[phase],
+                                  a_.dropout_h ? p_.dropout_h_masks : 0, capacity, blocks_);
+    dbias_ = arena.take<T>(blocks_ * C::columns * L);
+  }
+
+  void clear(Index block) {
+    std::memset(dbias_ + block * C::columns * L, 0, sizeof(T) * C::columns * L);
+    input_.clear(block);
+    for (Product& product : recurrent_) product.clear(block);
+  }
+
+  // What the input product multiplied at pairs `pair` .. `pair`+count-1: rows of x, before dropout.
+  void keep_input(const T* const* rows, const Index* batch_rows, Index count, Index pair) {
+    input_.keep(rows, static_cast<const T*>(a_.dropout_x), batch_rows, p_.batch, count, pair);
+  }
+  // The same for the recurrent product of `phase`.
+  void keep_state(int phase, const T* const* rows, const Index* batch_rows, Index count,
+                  Index pair) {
+    recurrent_[phase].keep(rows, static_cast<const T*>(a_.dropout_h), batch_rows, p_.batch, count,
+                           pair);
+  }
+  bool keeps_state() const { return recurrent_was_used(); }
+
+  // The work of one chunk: pairs of blocks, each cut into parts where there are few.
+  Index items() const { return block_groups() * parts(); }
+  void add(Index item, const GateGradients<T>& dg, Index pairs) {
+    const Index part = item % parts(), first = item / parts() * kBlocks;
+    const Index blocks = blocks_ - first < kBlocks ? blocks_ - first : kBlocks;
+    if (a_.dbias && part == 0)
+      for (Index b = first; b < first + blocks; ++b) add_bias(b, dg, pairs);
+    const EvenSplit stretches(pairs, kStretch);
+    for (Index i = 0, n = 0; i < stretches.parts; n += stretches.size(i++)) {
+      const auto add_to = [&](Product& product) {
+        product.add(first, blocks, part, parts(), dg, n, stretches.size(i));
+      };
+      add_to(input_);
+      for (Product& product : recurrent_) add_to(product);
+    }
+  }
+
+  void finish(Team& team) {
+    if (a_.dbias) unpack_bias<T, C>(dbias_, p_.units, p_.gates(), static_cast<T*>(a_.dbias));
+    if (a_.drecurrent_kernel && !recurrent_was_used())
+      std::memset(a_.drecurrent_kernel, 0,
+                  sizeof(T) * std::size_t(p_.units * p_.gates() * p_.units));
+    if (!a_.dkernel && !recurrent_was_used()) return;
+    team.run(blocks_, [&](Index block, int) {
+      if (a_.dkernel)
+        unpack_gates<T, C>(input_.sum, p_.units, p_.gates(), C::input, block,
+                           static_cast<T*>(a_.dkernel));
+      for (int phase = 0; phase < C::phases; ++phase)
+        if (recurrent_was_used())
+          unpack_gates<T, C>(recurrent_[phase].sum, p_.units, p_.gates(), C::recurrent[phase],
+                             block, static_cast<T*>(a_.drecurrent_kernel));
+    });
+  }
+
+ private:
+  // One kernel's gradient.  With a dropout mask per gate the kernel multiplied a row of its own for
+  // each of its columns.
+  struct Product {
+    Columns columns = {0, 0};
+    bool mask_per_gate = false;
+    int copies = 0;  // of each row; 0: this gradient is not wanted
+    int tile_vectors = 1;
+    Strips<T> rows[kMaxGates];
+    Panels<T> sum;  // a panel per unit block
+
+    // Tiles take a block's columns, or one column of two blocks where that is all that goes with
+    // the same rows.
+    bool across_blocks() const { return copies > 1 || columns.count == 1; }
+
+    void lay_out(Arena& arena, Index size, Columns part, int masks, Index capacity, Index blocks) {
+      columns = part;
+      mask_per_gate = masks > 1;
+      copies = mask_per_gate ? part.count : 1;
+      tile_vectors = across_blocks() ? int(kBlocks) : vectors_per_tile(kMaxTileRows, part.count);
+      for (int c = 0; c < copies; ++c) {
+        rows[c].columns = size;
+        rows[c].capacity = capacity;
+        rows[c].widest = max_rows_for(tile_vectors);
+        rows[c].data = arena.take<T>(rows[c].size());
+      }
+      sum.count = blocks;
+      sum.depth = size;
+      sum.vectors = part.count;
+      sum.data = arena.take<T>(sum.size());
+    }
+
+    void clear(Index block) {
+      if (copies) std::memset(sum.panel(block), 0, sizeof(T) * std::size_t(sum.panel_size()));
+    }
+
+    void keep(const T* const* from, const T* masks, const Index* batch_rows, Index batch,
+              Index count, Index pair) const {
+      constexpr Index kRows = 16;
+      for (Index n = 0; n < count; n += kRows) {
+        const Index most = count - n < kRows ? count - n : kRows;
+        for (int c = 0; c < copies; ++c) {
+          const int gate = mask_per_gate ? C::column_gate[columns.first + c] : 0;
+          const T* mask_rows[kRows];
+          if (masks)
+            for (Index i = 0; i < most; ++i)
+              mask_rows[i] = masks + (gate * batch + batch_rows[n + i]) * rows[c].columns;
+          pack_strips(from + n, masks ? mask_rows : nullptr, most, pair + n, rows[c]);
+        }
+      }
+    }
+
+    void add(Index block, Index blocks, Index part, Index parts, const GateGradients<T>& dg,
+             Index pair, Index count) {
+      if (!copies) return;
+      const Index strips = rows[0].split().parts;
+      const Index begin = strips * part / parts, end = strips * (part + 1) / parts;
+      const auto multiply = [&](const Strips<T>& a, Index b, int column, int vectors,
+                                Index b_vector, Index out_vector) {
+        multiply_transposed(a, begin, end, pair, count, dg.at(b, 0) + (columns.first + column) * L,
+                            vectors, {dg.pair_step, b_vector, sum.width(), out_vector},
+                            sum.panel(b) + column * L);
+      };
+      if (across_blocks()) {
+        for (int c = 0; c < columns.count; ++c)
+          multiply(rows[c], block, c, int(blocks), dg.block_step(), sum.panel_size());
+        return;
+      }
+      for (Index b = block; b < block + blocks; ++b)
+        for (int c = 0; c < columns.count; c += tile_vectors)
+          multiply(rows[0], b, c, tile_vectors, L, L);
+    }
+  };
+
+  // One step from the zero state: the recurrent kernel multiplied zeros, and its gradient is zero.
+  bool recurrent_was_used() const { return a_.drecurrent_kernel && (p_.time_steps > 1 || a_.h0); }
+  Index block_groups() const { return (blocks_ + kBlocks - 1) / kBlocks; }
+  Index parts() const {
+    return block_groups() ? (kWantedItems + block_groups() - 1) / block_groups() : 1;
+  }
+
+  void add_bias(Index block, const GateGradients<T>& dg, Index pairs) {
+    T* to = dbias_ + block * C::columns * L;
+    const T* from = dg.at(block, 0);
+    Vec<T> sum[C::columns];
+    for (int c = 0; c < C::columns; ++c) sum[c] = load(to + c * L);
+    for (Index n = 0; n < pairs; ++n, from += dg.pair_step)
+      for (int c = 0; c < C::columns; ++c) sum[c] = sum[c] + load(from + c * L);
+    for (int c = 0; c < C::columns; ++c) store(to + c * L, sum[c]);
+  }
+
+  const Problem& p_;
+  const BackwardArgs& a_;
+  const Index blocks_;
+  Product input_, recurrent_[C::phases];
+  T* dbias_ = nullptr;
+};
+
+}  // namespace RECURRA_ISA
+}  // namespace recurra
