@@ -159,7 +159,7 @@ def draw_curves(ax: Any, here: Sequence[Result], varied: str) -> None:
             linestyle="--",
             linewidth=1,
             zorder=1,
-            label="as many flops as the products",
+            label="slope of the products' flops",
         )
     ax.set_xscale("log", base=2 if varied != "time_steps" else 10)
     ax.set_yscale("log")

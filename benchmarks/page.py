@@ -32,6 +32,7 @@ PARTS = {part.NAME: part for part in (shapes, padded, options, threads, avx2, sc
 TABLES_OF_OTHERS = ("long_sequences", "bfloat16_error")
 """Results that come with their table: "notes" (sentences), "columns" and "rows" (text)."""
 
+MODES = {"forward": "Forward", "train": "Training"}
 WIDTH = 120
 LANDMARK = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
 
@@ -78,9 +79,24 @@ def block_of_part(name: str) -> Callable[[Reports], str]:
             made.append(met(targets_met(report["results"])))
         if name == "shapes":
             made += [peaks(report), noise(report), lost(report)]
+        if name == "scaling":
+            made[1:1] = [
+                f"![{title}: time against time_steps, batch and units](images/scaling-{mode}.png)"
+                for mode, title in MODES.items()
+            ]
+        if name == "avx2" and "shapes" in reports:
+            made.append(chosen_kernels(reports["shapes"]))
         return "\n\n".join(made)
 
     return block
+
+
+def chosen_kernels(shapes_report: Report) -> str:
+    """What the engine chooses by itself on the machine."""
+    isa = shapes_report["machine"]["versions"]["instruction set"]
+    if isa == "avx2":
+        return "This machine has AVX2 and no AVX-512: both sides run here what they always run."
+    return f"Left to itself, Recurra's engine chooses its kernels for {isa} on this machine."
 
 
 def noise(report: Report) -> str:
@@ -194,7 +210,7 @@ def pictures(reports: Reports) -> list[Path]:
     if "shapes" in reports:
         drawn.append(IMAGES / "speed.png")
         charts.draw_speed(drawn[-1], reports["shapes"])
-    for mode in ("forward", "train"):
+    for mode in MODES:
         if any(r["mode"] == mode for r in reports.get("scaling", {}).get("results", [])):
             drawn.append(IMAGES / f"scaling-{mode}.png")
             charts.draw_scaling(drawn[-1], reports["scaling"], mode)

@@ -383,6 +383,10 @@ def test_pages_say_what_was_not_measured_and_what_differed(load: Callable[[str],
     assert "Not timed: torch differs." in made
     assert "0.50x **<** 0.9x" in made
     assert "0 of 1 targets are reached" in made
+    assert "no AVX-512" not in made
+    machine = {**machine, "versions": {"instruction set": "avx2"}}
+    others = {"shapes": {**report, "machine": machine}}
+    assert "no AVX-512" in page.filled(text, {"avx2": report, **others})
 
 
 def test_tables_of_other_programs_are_shown(load: Callable[[str], Any]) -> None:
