@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import shlex
 import sys
 import tempfile
 import time
@@ -206,7 +207,8 @@ def main() -> None:
     failed = False
     try:
         for name in options.parts:
-            report = run(console, bench, name, f"python benchmarks/run.py --parts {name}")
+            command = f"make bench-{name}" if options.record else shlex.join(sys.argv)
+            report = run(console, bench, name, command)
             failed = failed or bool(report["not timed"])
             path = options.results / f"{name}{'' if options.record else '.local'}.json"
             save(path, report)

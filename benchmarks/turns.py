@@ -114,6 +114,9 @@ def verify(entries: Mapping[str, tuple[PeerProcess, str]], folder: Path) -> None
             found[name] = dict(arrays)
     first = next(iter(found))
     expected = found[first]
+    for key, array in expected.items():
+        if not np.isfinite(array).all():
+            raise DisagreementError(f"{first} found numbers in {key} that are not finite")
     for name, arrays in found.items():
         if arrays.keys() != expected.keys():
             raise DisagreementError(

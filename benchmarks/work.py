@@ -127,7 +127,7 @@ class Work:
         has it."""
         rng = np.random.default_rng(0)
         option = OPTIONS[self.option]
-        shrink = 0.25 if option.small else 1.0
+        shrink = 0.1 if option.small else 1.0
 
         def normal(*shape: int, scale: float = 1.0) -> np.ndarray:
             return (scale * rng.standard_normal(shape)).astype(np.float32)

@@ -167,6 +167,12 @@ def test_agreeing_peers_pass(turns: Any, tmp_path: Path) -> None:
     turns.verify(as_entries(right, Finder("torch", output=[1.0005, -8.0])), tmp_path)
 
 
+def test_results_that_are_not_finite_are_refused(turns: Any, tmp_path: Path) -> None:
+    peers = as_entries(*(Finder(name, output=[np.inf]) for name in ("recurra", "torch")))
+    with pytest.raises(turns.DisagreementError, match="recurra found numbers in output that are"):
+        turns.verify(peers, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
