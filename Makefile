@@ -52,6 +52,7 @@ help:
 	@echo "make bench-scaling   time against steps, rows and units, as curves (10 minutes)"
 	@echo "make bench-page      the page and its pictures again, from the numbers that are there"
 	@echo "make bench-hosts   training steps of whole models beside stock Keras, on each host"
+	@echo "make bench-counts  instructions of the kernels; BENCH=--record if a change is meant"
 	@echo "make clean    remove builds and caches; make distclean removes the environments too"
 
 demo: $(VENV)/installed-demo
@@ -126,6 +127,10 @@ bench-shapes bench-padded bench-options bench-threads bench-avx2 bench-scaling: 
 
 bench-page: $(VENV)/installed-bench
 	@$(IN_HERE) $(PY) benchmarks/page.py
+
+# What changed since the record; BENCH=--record writes it anew.
+bench-counts: $(VENV)/installed-build
+	@$(PY) benchmarks/counts.py $(BENCH)
 
 bench-hosts: $(VENV)/installed-bench $(TF_VENV)/installed
 	@KERAS_BACKEND=jax $(IN_HERE) $(PY) benchmarks/hosts.py $(BENCH)

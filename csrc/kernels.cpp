@@ -51,6 +51,15 @@ void backward_typed(const Problem& p, const BackwardArgs& a, Team& team) {
   with_cell<T>(p, [&](auto cell) { backward_cell<T, decltype(cell)>(p, a, team); });
 }
 
+// RECURRA_FLOAT32_ONLY is for tools that count these alone: it halves the time to compile.
+#if defined(RECURRA_FLOAT32_ONLY)
+void forward(const Problem& p, const ForwardArgs& a, Team& team) {
+  forward_typed<float>(p, a, team);
+}
+void backward(const Problem& p, const BackwardArgs& a, Team& team) {
+  backward_typed<float>(p, a, team);
+}
+#else
 void forward(const Problem& p, const ForwardArgs& a, Team& team) {
   p.dtype == Dtype::float32 ? forward_typed<float>(p, a, team) : forward_typed<double>(p, a, team);
 }
@@ -58,6 +67,7 @@ void backward(const Problem& p, const BackwardArgs& a, Team& team) {
   p.dtype == Dtype::float32 ? backward_typed<float>(p, a, team)
                             : backward_typed<double>(p, a, team);
 }
+#endif
 
 }  // namespace
 
