@@ -27,9 +27,9 @@ struct ExpConstants<float> {
   static constexpr float ln2_low = -2.12194440054690583e-4f;
   static constexpr float lowest = -105.0f, highest = 89.0f;  // exp is 0 below and inf above
   static constexpr float tanh_saturates = 10.0f;
-  static constexpr int sigmoid_shift = 32;          // see vsigmoid
-  static constexpr float sigmoid_is_one = 60.0f;    // from here on, to the last bit
-  static constexpr float sigmoid_is_zero = 105.0f;  // below minus this
+  static constexpr int sigmoid_shift = 32;        // see vsigmoid
+  static constexpr float sigmoid_is_one = 60.0f;  // from here on, to the last bit
+  static constexpr float silu_is_zero = 110.0f;   // below minus this, as is sigmoid
   static constexpr float tanh_near_zero[] = {-0.33333298563957214f, 0.13331235455108643f,
                                              -0.05356413871049881f, 0.018751218914985657f};
   static constexpr float q[] = {0.5f, 0.1666654348373413f, 0.04166628047823906f,
@@ -46,7 +46,7 @@ struct ExpConstants<double> {
   static constexpr double tanh_saturates = 20.0;
   static constexpr int sigmoid_shift = 64;
   static constexpr double sigmoid_is_one = 100.0;
-  static constexpr double sigmoid_is_zero = 746.0;
+  static constexpr double silu_is_zero = 753.0;
   static constexpr double q[] = {1.0 / 2,        1.0 / 6,         1.0 / 24,
                                  1.0 / 120,      1.0 / 720,       1.0 / 5040,
                                  1.0 / 40320,    1.0 / 362880,    1.0 / 3628800,
@@ -122,18 +122,37 @@ RECURRA_INLINE Vec<T> vtanh(Vec<T> x) {
   return copy_sign<T>(y, x);
 }
 
-// 1 / (1 + exp(-x)), numerator and denominator times 2^-shift so that exp(-x) does not overflow.
-// 1 + exp(-x) = 2^n + 1 + 2^n expm1(r) is rounded once: where 2^n + 1 is not exact, what it lost is
-// added to the last term, which is exact where it is.
+// sigmoid(x) = one / denominator, which is 1 + exp(-x): both times 2^-shift so that exp(-x) does
+// not overflow.  1 + exp(-x) = 2^n + 1 + 2^n expm1(r) is rounded once: where 2^n + 1 is not exact,
+// what it lost is added to the last term, which is exact where it is.
 template <class T>
-RECURRA_INLINE Vec<T> vsigmoid(Vec<T> x) {
+struct Logistic {
+  Vec<T> one, denominator;
+};
+template <class T>
+RECURRA_INLINE Logistic<T> logistic(Vec<T> x) {
   using C = ExpConstants<T>;
   const Vec<T> one = power_of_two<T>(bits<T>(splat(T(0))) + (C::exponent_bias - C::sigmoid_shift));
-  const Vec<T> y = clamp<T>(-x, -C::sigmoid_is_one, C::sigmoid_is_zero);
+  const Vec<T> y = clamp<T>(-x, -C::sigmoid_is_one, C::silu_is_zero);
   const Reduced<T> r = reduce_exp<T>(y, -C::sigmoid_shift);
   const Vec<T> scale = power_of_two<T>(r.biased);
   const Vec<T> sum = scale + one, lost = one - (sum - scale);
-  return one / (sum + fma(scale, r.expm1_r, lost));
+  return {one, sum + fma(scale, r.expm1_r, lost)};
+}
+
+template <class T>
+RECURRA_INLINE Vec<T> vsigmoid(Vec<T> x) {
+  const Logistic<T> l = logistic<T>(x);
+  return l.one / l.denominator;
+}
+
+// x sigmoid(x) as one quotient: sigmoid may be denormal where silu is not.
+template <class T>
+RECURRA_INLINE Vec<T> vsilu(Vec<T> x) {
+  const Logistic<T> l = logistic<T>(x);
+  const Vec<T> least = splat(-ExpConstants<T>::silu_is_zero);
+  const Vec<T> y = (x < least ? least : x) * l.one / l.denominator;
+  return vabs<T>(x) < splat(T(0x1p-60)) ? x * splat(T(0.5)) : y;  // x one may be denormal
 }
 
 template <class T>
@@ -155,7 +174,7 @@ template <class T, class F>
 inline Vec<T> lane_by_lane(Vec<T> x, F f) {
   T buffer[kLanes<T>];
   store(buffer, x);
-  for (int i = 0; i < kLanes<T>; ++i) buffer[i] = f(buffer[i]);
+  for (int i = 0; i < kLanes<T>; ++i) buffer[i] = T(f(buffer[i]));
   return load(buffer);
 }
 
@@ -163,11 +182,9 @@ inline Vec<T> lane_by_lane(Vec<T> x, F f) {
 inline constexpr double kSeluAlpha = 1.6732632423543772848170429916717;
 inline constexpr double kSeluScale = 1.0507009873554804934193349852946;
 
-// Phi(x), the normal distribution function, of gelu(x) = x Phi(x).
-template <class T>
-inline Vec<T> normal_cdf(Vec<T> x) {
-  return lane_by_lane<T>(x, [](T v) { return T(0.5) * std::erfc(-v * T(0.70710678118654752440)); });
-}
+// Phi(x), the normal distribution function, of gelu(x) = x Phi(x).  In float32 both are computed in
+// double precision: the tail multiplies a rounding of the argument by x^2.
+RECURRA_INLINE double normal_cdf(double x) { return 0.5 * std::erfc(-x * 0.70710678118654752440); }
 
 template <class T>
 inline Vec<T> activate(Activation kind, Vec<T> x) {
@@ -184,9 +201,9 @@ inline Vec<T> activate(Activation kind, Vec<T> x) {
     case Activation::softsign: return x / (one + vabs<T>(x));
     case Activation::elu: return x > zero ? x : vexpm1<T>(x);
     case Activation::selu:
-      return splat(T(kSeluScale)) * (x > zero ? x : splat(T(kSeluAlpha)) * vexpm1<T>(x));
-    case Activation::gelu: return x * normal_cdf<T>(x);
-    case Activation::silu: return x * vsigmoid<T>(x);
+      return x > zero ? splat(T(kSeluScale)) * x : splat(T(kSeluScale * kSeluAlpha)) * vexpm1<T>(x);
+    case Activation::gelu: return lane_by_lane<T>(x, [](double v) { return v * normal_cdf(v); });
+    case Activation::silu: return vsilu<T>(x);
     case Activation::exponential: return vexp<T>(x);
     case Activation::softplus: {
       const Vec<T> tail = lane_by_lane<T>(vexp<T>(-vabs<T>(x)), [](T v) { return std::log1p(v); });
@@ -218,7 +235,7 @@ inline Vec<T> activation_slope(Activation kind, Vec<T> x, Vec<T> y) {
       return y > zero ? splat(T(kSeluScale)) : y + splat(T(kSeluScale * kSeluAlpha));
     case Activation::gelu: {
       const Vec<T> density = vexp<T>(x * x * splat(T(-0.5))) * splat(T(0.39894228040143267794));
-      return fma(x, density, normal_cdf<T>(x));
+      return fma(x, density, lane_by_lane<T>(x, normal_cdf));
     }
     case Activation::silu: {
       const Vec<T> s = vsigmoid<T>(x);
