@@ -33,8 +33,7 @@ struct ForwardRow {
   T* c;            // in: previous cell state, out: the new one
   T* update_gate;  // scratch between the phases of a two-phase cell
   T* reset_h;      // r * h_prev: what the second recurrent product multiplies
-  T* output;       // (units) each from here on, nullable: rows of the user's arrays
-  Slots<T*> save;
+  Index offset;    // of this row and step in the per-step arrays of ForwardTile
 };
 
 // The pre-activations that one register tile produced: `count` rows by `blocks` unit blocks.
@@ -47,6 +46,8 @@ struct ForwardTile {
   Index units;
   T* pre;  // (count, blocks, columns of the phase) vectors; the functor may overwrite them
   int columns;
+  T* output;  // nullable, as those of `save`: the user's arrays (batch, time_steps, units)
+  const Slots<T*>& save;
 
   // Calls f(row, block, unit, lanes, pre) for each row and block.
   template <class F>

@@ -59,22 +59,24 @@ struct Depth {
   Index a_step, b_step;  // from one stretch to the next
 };
 
-// The strides of a tile's operands, in elements.
-struct Strides {
-  Index a_k;         // from k to k in A: 1, or the panel's vectors where A has a value for each
-  Index b_k;         // from k to k in B
-  Index b_panel;     // from panel to panel in B
-  Index init_panel;  // from panel to panel in the initial values
-  Index tile_row;    // from row to row of the result
+// A stretch of a product's k: rows of A and the panels of B that they meet.
+template <class T>
+struct Factors {
+  const T* const* a;  // rows
+  Index a_first;      // the first of a row's elements that is used
+  Depth depth;
+  const T* b;     // the first panel's first row
+  Index b_k;      // from k to k in B, in elements
+  Index b_panel;  // from panel to panel in B
 };
 
-// tile[m][p][v] = init[m][p][v] + sum_k a[m][k] b[k][p][v]
-//   a     rows' first elements; with PerVector each k holds a value for every vector of the panel
-//   init  rows of initial values, or null for zero
+// tile[m][p][v] = init[m][p][v] + sum_k a[m][k] b[k][p][v], over one factor after the other.
+//   a     with PerVector each k holds a_k values, one for every vector of the panel
+//   init  the first row of initial values, the next ones init_row elements apart; null for zero
 template <class T, int Rows, int Vectors, int Panels, bool PerVector>
-__attribute__((noinline)) void multiply_tile(const T* const* a, const Depth& depth, const T* b,
-                                             const T* const* init, const Strides& strides,
-                                             T* tile) {
+__attribute__((noinline)) void multiply_tile(const Factors<T>* factors, int count, const T* init,
+                                             Index init_row, Index init_panel, Index a_k, T* tile,
+                                             Index tile_row) {
   constexpr int L = kLanes<T>;
   constexpr int N = Panels * Vectors;
   Vec<T> acc[Rows][N];
@@ -82,45 +84,46 @@ __attribute__((noinline)) void multiply_tile(const T* const* a, const Depth& dep
   for (int m = 0; m < Rows; ++m)
 #pragma GCC unroll 12
     for (int n = 0; n < N; ++n)
-      acc[m][n] = init ? load(init[m] + (n / Vectors) * strides.init_panel + (n % Vectors) * L)
+      acc[m][n] = init ? load(init + m * init_row + (n / Vectors) * init_panel + (n % Vectors) * L)
                        : splat(T(0));
-  const T* rows[Rows];
+  for (const Factors<T>* f = factors; f != factors + count; ++f) {
+    const T* rows[Rows];
 #pragma GCC unroll 8
-  for (int m = 0; m < Rows; ++m) rows[m] = a[m];
-  const Index a_k = PerVector ? strides.a_k : 1, b_k = strides.b_k, b_panel = strides.b_panel;
-  for (Index o = 0; o < depth.outer; ++o) {
-    const T* bk = b + o * depth.b_step;
-    Index at = o * depth.a_step;
-    for (Index k = 0; k < depth.inner; ++k) {
-      __builtin_prefetch(bk + 12 * b_k);
-      Vec<T> bv[N];
+    for (int m = 0; m < Rows; ++m) rows[m] = f->a[m] + f->a_first;
+    const Index step = PerVector ? a_k : 1, b_k = f->b_k, b_panel = f->b_panel;
+    for (Index o = 0; o < f->depth.outer; ++o) {
+      const T* bk = f->b + o * f->depth.b_step;
+      Index at = o * f->depth.a_step;
+      for (Index k = 0; k < f->depth.inner; ++k) {
+        __builtin_prefetch(bk + 12 * b_k);
+        Vec<T> bv[N];
 #pragma GCC unroll 12
-      for (int n = 0; n < N; ++n) bv[n] = load(bk + (n / Vectors) * b_panel + (n % Vectors) * L);
+        for (int n = 0; n < N; ++n) bv[n] = load(bk + (n / Vectors) * b_panel + (n % Vectors) * L);
 #pragma GCC unroll 8
-      for (int m = 0; m < Rows; ++m) {
-        if constexpr (PerVector) {
+        for (int m = 0; m < Rows; ++m) {
+          if constexpr (PerVector) {
 #pragma GCC unroll 12
-          for (int n = 0; n < N; ++n)
-            acc[m][n] = fma(splat(rows[m][at + n % Vectors]), bv[n], acc[m][n]);
-        } else {
-          const Vec<T> am = splat(rows[m][at]);
+            for (int n = 0; n < N; ++n)
+              acc[m][n] = fma(splat(rows[m][at + n % Vectors]), bv[n], acc[m][n]);
+          } else {
+            const Vec<T> am = splat(rows[m][at]);
 #pragma GCC unroll 12
-          for (int n = 0; n < N; ++n) acc[m][n] = fma(am, bv[n], acc[m][n]);
+            for (int n = 0; n < N; ++n) acc[m][n] = fma(am, bv[n], acc[m][n]);
+          }
         }
+        at += step;
+        bk += b_k;
       }
-      at += a_k;
-      bk += b_k;
     }
   }
 #pragma GCC unroll 8
   for (int m = 0; m < Rows; ++m)
 #pragma GCC unroll 12
-    for (int n = 0; n < N; ++n) store(tile + m * strides.tile_row + n * L, acc[m][n]);
+    for (int n = 0; n < N; ++n) store(tile + m * tile_row + n * L, acc[m][n]);
 }
 
 template <class T>
-using TileFn = void (*)(const T* const*, const Depth&, const T*, const T* const*, const Strides&,
-                        T*);
+using TileFn = void (*)(const Factors<T>*, int, const T*, Index, Index, Index, T*, Index);
 
 template <class T>
 struct TileTable {
@@ -175,47 +178,71 @@ struct Panels {
   Index size() const { return count * panel_size(); }
 };
 
-// Runs body(tile, panel, panels, row, rows) (which may overwrite the tile) over all of A (row
-// pointers) times all panels of B; tile is (rows, panels, vectors) vectors.  `init(row)` gives the
-// row's initial values (panel p at
-// + p*init_panel), or is nullptr for zero.  Panels outside, rows inside: a panel is read from the
-// nearest cache by all rows after the first.  `descending` takes the panels from the last to the
-// first: a loop that alternates finds half of what it last read still in the cache, where one that
-// always starts at the first finds nothing once B is larger than the cache.
-template <class T, bool PerVector, class Init, class Body>
-RECURRA_INLINE void multiply(const T* const* a, Index rows, Depth depth, const Panels<T>& b,
-                             Index b_first, Init init, Index init_panel, bool descending,
-                             Body&& body) {
-  constexpr bool has_init = !std::is_same<Init, std::nullptr_t>::value;
+// One product of A (row pointers) and B.
+template <class T>
+struct Product {
+  const T* const* a;
+  Depth depth;
+  const Panels<T>* b;
+  Index b_first = 0;  // the first of B's rows that is used, in elements of a panel
+};
+
+// What a sum of products starts from: `row` elements from row to row, `panel` from panel to panel;
+// null for zero.
+template <class T>
+struct Initial {
+  const T* data = nullptr;
+  Index row = 0, panel = 0;
+};
+
+// Runs body(tile, panel, panels, row, rows) (which may overwrite the tile) for all rows times the
+// panels first_panel .. last_panel-1 of a sum of products, whose matrices B are cut into panels
+// alike; tile is (rows, panels, vectors) vectors.  Panels outside, rows inside: a panel is read
+// from the nearest cache by all rows after the first.  `descending` takes the panels from the last
+// to the first: a loop that alternates finds half of what it last read still in the cache, where
+// one that always starts at the first finds nothing once B is larger than the cache.
+template <class T, bool PerVector, int Products, class Body>
+RECURRA_INLINE void multiply(const Product<T> (&products)[Products], Index rows, Index first_panel,
+                             Index last_panel, Initial<T> init, bool descending, Body&& body) {
   constexpr int L = kLanes<T>;
   if (rows == 0) return;
-  const int v = b.vectors, v_tile = vectors_per_tile(rows, v);
+  const int v = products[0].b->vectors, v_tile = vectors_per_tile(rows, v);
   const EvenSplit split(rows, max_rows_for(v_tile));
   const int widest = v_tile == v ? panels_for(int(split.size(0)), v) : 1;
   alignas(64) T tile[kMaxTileRows * kMaxTileVectors * L];
   const auto& table = PerVector ? kTiles<T>.per_vector : kTiles<T>.plain;
-  const Index strips = (b.count + widest - 1) / widest;
+  const Index strips = (last_panel - first_panel + widest - 1) / widest;
   for (Index i = 0; i < strips; ++i) {
-    const Index p = (descending ? strips - 1 - i : i) * widest;
-    const int panels = int(b.count - p < widest ? b.count - p : widest);
-    const Strides strides = {v, b.width(), b.panel_size(), init_panel, Index(panels) * v * L};
+    const Index p = first_panel + (descending ? strips - 1 - i : i) * widest;
+    const int panels = int(last_panel - p < widest ? last_panel - p : widest);
     Index row = 0;
     for (Index part = 0; part < split.parts; ++part) {
       const int n = int(split.size(part));
       for (int first = 0; first < v; first += v_tile) {
-        const T* operand[kMaxTileRows];
-        const T* starts[kMaxTileRows];
-        for (int m = 0; m < n; ++m) operand[m] = a[row + m] + (PerVector ? first : 0);
-        if constexpr (has_init)
-          for (int m = 0; m < n; ++m) starts[m] = init(row + m) + p * init_panel + first * L;
-        table[n - 1][v_tile - 1][panels - 1](operand, depth, b.panel(p) + b_first + first * L,
-                                             has_init ? starts : nullptr, strides,
-                                             tile + first * L);
+        Factors<T> factors[Products];
+        for (int f = 0; f < Products; ++f) {
+          const Product<T>& from = products[f];
+          factors[f] = {from.a + row,    PerVector ? first : 0,
+                        from.depth,      from.b->panel(p) + from.b_first + first * L,
+                        from.b->width(), from.b->panel_size()};
+        }
+        const T* const start =
+            init.data ? init.data + row * init.row + p * init.panel + first * L : nullptr;
+        table[n - 1][v_tile - 1][panels - 1](factors, Products, start, init.row, init.panel, v,
+                                             tile + first * L, Index(panels) * v * L);
       }
       body(tile, p, panels, row, n);
       row += n;
     }
   }
+}
+
+// The same for one product, which starts from zero, and all panels.
+template <class T, bool PerVector, class Body>
+RECURRA_INLINE void multiply(const T* const* a, Index rows, Depth depth, const Panels<T>& b,
+                             Index b_first, bool descending, Body&& body) {
+  const Product<T> products[] = {{a, depth, &b, b_first}};
+  multiply<T, PerVector>(products, rows, 0, b.count, {}, descending, body);
 }
 
 // How a plain (not gate-interleaved) matrix of `columns` columns is cut into panels.

@@ -283,7 +283,7 @@ class BackwardScan {
       for (Index i = 0; i < n; ++i) w.operand[i] = w.row[i].dg + columns.first * L;
       const Panels<T>& b = transposed_[phase];
       const Depth depth = {blocks_, inner, dg_.block_step(), part.count * L * b.width()};
-      multiply<T, false>(w.operand, n, depth, b, b_first, nullptr, 0, s % 2,
+      multiply<T, false>(w.operand, n, depth, b, b_first, s % 2,
                          [&](const T* tile, Index panel, int panels, Index row, int rows) {
                            const int vectors = panels * b.vectors;
                            for (int m = 0; m < rows; ++m) {
@@ -320,7 +320,7 @@ class BackwardScan {
       for (Index i = 0; i < n; ++i) w.operand[i] = dg_.at(0, first + i) + columns.first * L;
       const Depth depth = {blocks_, inner, dg_.block_step(), C::input.count * L * b.width()};
       multiply<T, false>(
-          w.operand, n, depth, b, b_first, nullptr, 0, false,
+          w.operand, n, depth, b, b_first, false,
           [&](const T* tile, Index panel, int panels, Index row, int rows) {
             const int vectors = panels * b.vectors;
             for (int m = 0; m < rows; ++m) {

@@ -17,6 +17,8 @@ template <class T, class C, class Act>
 class ForwardScan {
   static constexpr int L = kLanes<T>;
   static constexpr bool two_phases = C::phases == 2;
+  // Both products feed the same columns.
+  static constexpr bool can_fuse = C::phases == 1 && C::input.count == C::columns;
 
  public:
   ForwardScan(const Problem& p, const ForwardArgs& a)
@@ -40,6 +42,9 @@ class ForwardScan {
     chunk_ = most_rows ? (128 + most_rows - 1) / most_rows : 1;
     if (chunk_ > p_.time_steps) chunk_ = p_.time_steps;
 
+    fused_ = can_fuse && !per_gate_x() && !per_gate_h() && most_rows >= 4 &&
+             (p_.features + p_.units) * row_columns_ * Index(sizeof(T)) <= (Index(3) << 18);
+
     Arena measure(nullptr);
     lay_out_shared(measure);
     shared_bytes_ = measure.used();
@@ -62,9 +67,10 @@ class ForwardScan {
     });
   }
 
-  // From the states h0 and c0 through some steps.  The slots hold these steps alone.
+  // From the states h0 and c0 through some steps.  The sequence and the slots hold these alone.
   void run_steps(Team& team, Steps steps) {
     steps_ = steps;
+    save_ = slot_rows<T*>(a_.slots, 0);
     team.run(groups_.parts, [&](Index g, int worker) {
       Arena arena(workspace_->data() + shared_bytes_ + group_bytes_ * std::size_t(worker));
       Group group;
@@ -121,7 +127,7 @@ class ForwardScan {
     g.c = arena.take<T>(C::has_cell_state ? state : 0);
     g.update_gate = arena.take<T>(two_phases ? state : 0);
     g.reset_h = arena.take<T>(two_phases ? state : 0);
-    g.gx = arena.take<T>(pairs * row_columns_);
+    g.gx = arena.take<T>(fused_ ? 0 : pairs * row_columns_);
     g.dropped_x =
         arena.take<T>(a_.dropout_x ? pairs * p_.features * (per_gate_x() ? C::input.count : 1) : 0);
     g.dropped_h = arena.take<T>(a_.dropout_h ? g.rows * p_.units * kMaxGates : 0);
@@ -174,6 +180,11 @@ class ForwardScan {
 
   // gx of every kept pair of the chunk, in the order the steps will ask for them.
   void project_input(Group& g, Index s0, Index s1) {
+    const Index pairs = collect_input(g, s0, s1);
+    if (!fused_) multiply_input(g, pairs);
+  }
+
+  Index collect_input(Group& g, Index s0, Index s1) {
     const T* x = static_cast<const T*>(a_.x);
     const Index stretch = p_.features * (per_gate_x() ? C::input.count : 1);
     Index pairs = 0;
@@ -190,6 +201,10 @@ class ForwardScan {
         }
         g.x_rows[pairs++] = row;
       }
+    return pairs;
+  }
+
+  void multiply_input(Group& g, Index pairs) {
     const auto write = [&](const T* tile, Index panel, int panels, Index row, int rows) {
       for (int m = 0; m < rows; ++m)
         for (int q = 0; q < panels; ++q) {
@@ -200,14 +215,12 @@ class ForwardScan {
             store(gx + c * L, load(bias_ + ((panel + q) * C::columns + c) * L));
         }
     };
-    const auto from_bias = [&](Index) { return static_cast<const T*>(bias_); };
-    const Depth depth = {1, p_.features, 0, 0};
+    const Product<T> products[] = {{g.x_rows, {1, p_.features, 0, 0}, &kernel_}};
+    const Initial<T> bias = {bias_, 0, C::columns * L};
     if (per_gate_x())
-      multiply<T, true>(g.x_rows, pairs, depth, kernel_, 0, from_bias, C::columns * L, false,
-                        write);
+      multiply<T, true>(products, pairs, 0, blocks_, bias, false, write);
     else
-      multiply<T, false>(g.x_rows, pairs, depth, kernel_, 0, from_bias, C::columns * L, false,
-                         write);
+      multiply<T, false>(products, pairs, 0, blocks_, bias, false, write);
   }
 
   // One time step of the group; returns how many rows it kept.
@@ -219,7 +232,6 @@ class ForwardScan {
         carry(g, r, s);
         continue;
       }
-      const Index offset = (b * p_.time_steps + s) * p_.units;
       ForwardRow<T>& row = g.row[n];
       row.gx = g.gx + (first_pair + n) * row_columns_;
       row.h_prev = g.state[g.current[r]] + r * padded_;
@@ -227,49 +239,74 @@ class ForwardScan {
       row.c = g.c + (C::has_cell_state ? r * padded_ : 0);
       row.update_gate = g.update_gate + (two_phases ? r * padded_ : 0);
       row.reset_h = g.reset_h + (two_phases ? r * padded_ : 0);
-      row.output = a_.sequence ? static_cast<T*>(a_.sequence) + offset : nullptr;
-      row.save = slot_rows<T*>(a_.slots, slot_offset(b, s));
+      row.offset = slot_offset(b, s);
       g.current[r] ^= 1;
       g.began[r] = 1;
       g.kept[n++] = r;
     }
     if (n == 0) return 0;
+    if (fused_) {
+      if constexpr (can_fuse) run_fused(g, s, first_pair, n);
+      return n;
+    }
     run_phase<0>(g, s, n);
     if constexpr (two_phases) run_phase<1>(g, s, n);
     return n;
+  }
+
+  // Both products of a step at once, from the bias: where few features make the input product
+  // short, writing its result and reading it again would take longer than the product.
+  void run_fused(Group& g, Index s, Index first_pair, Index n) {
+    collect_operands(g, 0, n);
+    const auto pointwise = [&](T* tile, Index panel, int panels, Index row, int rows) {
+      const ForwardTile<T> view = {g.row + row, rows, panel,      panels,
+                                   p_.units,    tile, C::columns, static_cast<T*>(a_.sequence),
+                                   save_};
+      C::template forward<0>(act_, view);
+    };
+    const Product<T> products[] = {
+        {g.x_rows + first_pair, {1, p_.features, 0, 0}, &kernel_},
+        {g.h_rows, {1, p_.units, 0, 0}, &recurrent_[0]},
+    };
+    multiply<T, false>(products, n, 0, blocks_, {bias_, 0, C::columns * L}, s % 2, pointwise);
+  }
+
+  void collect_operands(Group& g, int phase, Index n) {
+    const bool per_gate = per_gate_h();
+    for (Index i = 0; i < n; ++i) {
+      const T* operand = phase == 0 ? g.row[i].h_prev : g.row[i].reset_h;
+      if (a_.dropout_h) {
+        T* dropped = g.dropped_h + i * p_.units * kMaxGates;
+        apply_dropout<T, C>(operand, static_cast<const T*>(a_.dropout_h), per_gate, p_.batch,
+                            g.first + g.kept[i], p_.units, C::recurrent[phase], dropped);
+        operand = dropped;
+      }
+      g.h_rows[i] = operand;
+    }
   }
 
   template <int phase>
   void run_phase(Group& g, Index s, Index n) {
     constexpr Columns part = C::recurrent[phase];
     const bool per_gate = a_.dropout_h && per_gate_h();
-    for (Index i = 0; i < n; ++i) {
-      const T* operand = phase == 0 ? g.row[i].h_prev : g.row[i].reset_h;
-      if (a_.dropout_h) {
-        T* dropped = g.dropped_h + i * p_.units * kMaxGates;
-        apply_dropout<T, C>(operand, static_cast<const T*>(a_.dropout_h), per_gate, p_.batch,
-                            g.first + g.kept[i], p_.units, part, dropped);
-        operand = dropped;
-      }
-      g.h_rows[i] = operand;
-    }
-    const auto from_gx = [&](Index i) { return g.row[i].gx + part.first * L; };
+    collect_operands(g, phase, n);
     const auto pointwise = [&](T* tile, Index panel, int panels, Index row, int rows) {
-      const ForwardTile<T> view = {g.row + row, rows, panel, panels, p_.units, tile, part.count};
+      const ForwardTile<T> view = {g.row + row, rows, panel,      panels,
+                                   p_.units,    tile, part.count, static_cast<T*>(a_.sequence),
+                                   save_};
       C::template forward<phase>(act_, view);
     };
-    const Depth depth = {1, p_.units, 0, 0};
+    const Product<T> products[] = {{g.h_rows, {1, p_.units, 0, 0}, &recurrent_[phase]}};
+    const Initial<T> gx = {g.row[0].gx + part.first * L, row_columns_, C::columns * L};
     if (per_gate)
-      multiply<T, true>(g.h_rows, n, depth, recurrent_[phase], 0, from_gx, C::columns * L, s % 2,
-                        pointwise);
+      multiply<T, true>(products, n, 0, blocks_, gx, s % 2, pointwise);
     else
-      multiply<T, false>(g.h_rows, n, depth, recurrent_[phase], 0, from_gx, C::columns * L, s % 2,
-                         pointwise);
+      multiply<T, false>(products, n, 0, blocks_, gx, s % 2, pointwise);
   }
 
   // A masked step: the state stays, the output repeats (or is zero), gates are zero.
   void carry(Group& g, Index r, Index s) {
-    const Index offset = ((g.first + r) * p_.time_steps + s) * p_.units;
+    const Index offset = slot_offset(g.first + r, s);
     const std::size_t bytes = sizeof(T) * std::size_t(p_.units);
     const T* h = g.state[g.current[r]] + r * padded_;
     if (a_.sequence) {
@@ -279,7 +316,7 @@ class ForwardScan {
       else
         std::memcpy(out, h, bytes);
     }
-    Slots<T*> save = slot_rows<T*>(a_.slots, slot_offset(g.first + r, s));
+    Slots<T*> save = slot_rows<T*>(a_.slots, offset);
     if (save.hidden_state) std::memcpy(save.hidden_state, h, bytes);
     if (save.cell_state) std::memcpy(save.cell_state, g.c + r * padded_, bytes);
     save.hidden_state = save.cell_state = nullptr;
@@ -321,7 +358,9 @@ class ForwardScan {
   const ForwardArgs& a_;
   const Act act_;
   const Index blocks_, padded_, row_columns_;
+  Slots<T*> save_;
   Index chunk_ = 1;
+  bool fused_ = false;
   Steps steps_ = {};
   EvenSplit groups_ = EvenSplit(0, 1);
   std::optional<Workspace> workspace_;

@@ -25,23 +25,30 @@ struct GruResetAfter {
   template <int phase, class Act>
   static RECURRA_INLINE void forward(const Act& act, const ForwardTile<T>& tile) {
     constexpr int L = kLanes<T>;
-    tile.each([&](const ForwardRow<T>& row, Index block, Index u, int lanes, const T* pre) {
-      const Vec<T> pz = load(pre), pr = load(pre + L), recurrent_part = load(pre + 2 * L);
-      const Vec<T> z = act.gate(pz), r = act.gate(pr);
-      const Vec<T> ph = fma(r, recurrent_part, load(row.gx + block * (columns * L)));
-      const Vec<T> candidate = act.main(ph);
+    const Slots<T*>& s = tile.save;
+    // Two passes: the candidate waits for the reset gate, and in one pass nothing waits for another
+    // row or block. The candidate's argument takes the place of the recurrent part in between.
+    tile.each([&](const ForwardRow<T>& row, Index block, Index u, int lanes, T* pre) {
+      const Vec<T> pr = load(pre + L), recurrent_part = load(pre + 2 * L);
+      const Vec<T> r = act.gate(pr);
+      store(pre + 2 * L, fma(r, recurrent_part, load(row.gx + block * (columns * L))));
+      const Index at = row.offset + u;
+      save_n(s.gate[1], at, r, lanes);
+      save_n(s.recurrent_candidate, at, recurrent_part, lanes);
+      save_n(s.pre[1], at, pr, lanes);
+    });
+    tile.each([&](const ForwardRow<T>& row, Index, Index u, int lanes, const T* pre) {
+      const Vec<T> pz = load(pre), ph = load(pre + 2 * L);
+      const Vec<T> z = act.gate(pz), candidate = act.main(ph);
       const Vec<T> h = fma(z, load(row.h_prev + u), (splat(T(1)) - z) * candidate);
       store(row.h + u, h);
-      save_n(row.output, u, h, lanes);
-      const Slots<T*>& s = row.save;
-      save_n(s.gate[0], u, z, lanes);
-      save_n(s.gate[1], u, r, lanes);
-      save_n(s.gate[2], u, candidate, lanes);
-      save_n(s.hidden_state, u, h, lanes);
-      save_n(s.recurrent_candidate, u, recurrent_part, lanes);
-      save_n(s.pre[0], u, pz, lanes);
-      save_n(s.pre[1], u, pr, lanes);
-      save_n(s.pre[2], u, ph, lanes);
+      const Index at = row.offset + u;
+      save_n(tile.output, at, h, lanes);
+      save_n(s.gate[0], at, z, lanes);
+      save_n(s.gate[2], at, candidate, lanes);
+      save_n(s.hidden_state, at, h, lanes);
+      save_n(s.pre[0], at, pz, lanes);
+      save_n(s.pre[2], at, ph, lanes);
     });
   }
 
@@ -84,27 +91,28 @@ struct GruResetBefore {
   template <int phase, class Act>
   static RECURRA_INLINE void forward(const Act& act, const ForwardTile<T>& tile) {
     constexpr int L = kLanes<T>;
+    const Slots<T*>& s = tile.save;
     tile.each([&](const ForwardRow<T>& row, Index, Index u, int lanes, const T* pre) {
-      const Slots<T*>& s = row.save;
+      const Index at = row.offset + u;
       if constexpr (phase == 0) {
         const Vec<T> pz = load(pre), pr = load(pre + L);
         const Vec<T> z = act.gate(pz), r = act.gate(pr);
         store(row.update_gate + u, z);
         store(row.reset_h + u, r * load(row.h_prev + u));
-        save_n(s.gate[0], u, z, lanes);
-        save_n(s.gate[1], u, r, lanes);
-        save_n(s.pre[0], u, pz, lanes);
-        save_n(s.pre[1], u, pr, lanes);
+        save_n(s.gate[0], at, z, lanes);
+        save_n(s.gate[1], at, r, lanes);
+        save_n(s.pre[0], at, pz, lanes);
+        save_n(s.pre[1], at, pr, lanes);
       } else {
         const Vec<T> ph = load(pre);
         const Vec<T> candidate = act.main(ph);
         const Vec<T> z = load(row.update_gate + u);
         const Vec<T> h = fma(z, load(row.h_prev + u), (splat(T(1)) - z) * candidate);
         store(row.h + u, h);
-        save_n(row.output, u, h, lanes);
-        save_n(s.gate[2], u, candidate, lanes);
-        save_n(s.hidden_state, u, h, lanes);
-        save_n(s.pre[2], u, ph, lanes);
+        save_n(tile.output, at, h, lanes);
+        save_n(s.gate[2], at, candidate, lanes);
+        save_n(s.hidden_state, at, h, lanes);
+        save_n(s.pre[2], at, ph, lanes);
       }
     });
   }

@@ -28,6 +28,7 @@ struct Lstm {
     constexpr int L = kLanes<T>;
     // Two passes: activation(c) waits for all four gates, and in one pass nothing waits for another
     // row or block. The output gate takes the place of its pre-activation in between.
+    const Slots<T*>& s = tile.save;
     tile.each([&](const ForwardRow<T>& row, Index, Index u, int lanes, T* pre) {
       const Vec<T> pi = load(pre), pf = load(pre + L), pg = load(pre + 2 * L),
                    po = load(pre + 3 * L);
@@ -35,22 +36,23 @@ struct Lstm {
       const Vec<T> c = fma(f, load(row.c + u), i * g);
       store(row.c + u, c);
       store(pre + 3 * L, o);
-      const Slots<T*>& s = row.save;
-      save_n(s.gate[0], u, i, lanes);
-      save_n(s.gate[1], u, f, lanes);
-      save_n(s.gate[2], u, g, lanes);
-      save_n(s.gate[3], u, o, lanes);
-      save_n(s.cell_state, u, c, lanes);
-      save_n(s.pre[0], u, pi, lanes);
-      save_n(s.pre[1], u, pf, lanes);
-      save_n(s.pre[2], u, pg, lanes);
-      save_n(s.pre[3], u, po, lanes);
+      const Index at = row.offset + u;
+      save_n(s.gate[0], at, i, lanes);
+      save_n(s.gate[1], at, f, lanes);
+      save_n(s.gate[2], at, g, lanes);
+      save_n(s.gate[3], at, o, lanes);
+      save_n(s.cell_state, at, c, lanes);
+      save_n(s.pre[0], at, pi, lanes);
+      save_n(s.pre[1], at, pf, lanes);
+      save_n(s.pre[2], at, pg, lanes);
+      save_n(s.pre[3], at, po, lanes);
     });
     tile.each([&](const ForwardRow<T>& row, Index, Index u, int lanes, const T* pre) {
       const Vec<T> h = load(pre + 3 * L) * act.main(load(row.c + u));
       store(row.h + u, h);
-      save_n(row.output, u, h, lanes);
-      save_n(row.save.hidden_state, u, h, lanes);
+      const Index at = row.offset + u;
+      save_n(tile.output, at, h, lanes);
+      save_n(s.hidden_state, at, h, lanes);
     });
   }
 

@@ -27,9 +27,10 @@ struct SimpleRnn {
       const Vec<T> p = load(pre);
       const Vec<T> h = act.main(p);
       store(row.h + u, h);
-      save_n(row.output, u, h, lanes);
-      save_n(row.save.hidden_state, u, h, lanes);
-      save_n(row.save.pre[0], u, p, lanes);
+      const Index at = row.offset + u;
+      save_n(tile.output, at, h, lanes);
+      save_n(tile.save.hidden_state, at, h, lanes);
+      save_n(tile.save.pre[0], at, p, lanes);
     });
   }
 
