@@ -218,7 +218,8 @@ void run_jobs(const std::vector<Job>& jobs, bool backward, Executor& executor) {
   }
   std::vector<Problem> problems;
   for (const Job& job : jobs) problems.push_back(job.problem);
-  const Plan plan = make_plan(problems, backward, available, !executor.forks(), worth);
+  const Plan plan =
+      make_plan(problems, backward, available, !executor.forks(), worth, executor.round());
   if (plan.side_by_side > 1) {
     run_side_by_side(jobs, plan, executor);
     return;

@@ -19,6 +19,9 @@ class Executor {
 
   // Multiplications and additions that pay for calling one more thread: some 50 to 100 us of work.
   virtual double worth_a_thread() const { return 5e6; }
+  // The same for handing out work among threads that wait for it awake, and waiting for its end:
+  // below 1 us, or what a parallel region costs.
+  virtual double round() const { return 3e4; }
 };
 
 // Limits another executor to `threads`.
@@ -61,6 +64,7 @@ class OpenMpExecutor : public Executor {
   bool forks() const override { return forks_; }
   void fork(void (*body)(void*), void* context) override;
   double worth_a_thread() const override { return forks_ ? 1e6 : Executor::worth_a_thread(); }
+  double round() const override { return forks_ ? 1e5 : Executor::round(); }
 
  private:
   const GompParallel parallel_;

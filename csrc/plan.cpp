@@ -20,11 +20,29 @@ double work(const Problem& p, bool backward) {
 // weights, so few rows on each of several threads take longer than their share: a step costs as
 // much as these many rows more.
 constexpr double kRowsOfReading = 3;
-double cost(const Problem& p, bool backward, int threads) {
+// The same where the weights come from further away than a processor's own caches.
+constexpr double kRowsOfReadingFar = 7;
+constexpr double kNearBytes = 1 << 20;
+
+double step_by_rows(const Problem& p, int threads) {
+  const double bytes = gate_units(p) * double(p.units) * (p.dtype == Dtype::float32 ? 4 : 8);
   const Index most_rows = (p.batch + threads - 1) / threads;
-  const double rows = most_rows ? double(most_rows) + kRowsOfReading : 0;
+  if (most_rows == 0) return 0;
+  return double(most_rows) + (bytes > kNearBytes ? kRowsOfReadingFar : kRowsOfReading);
+}
+// In rows as well.
+double step_by_units(const Problem& p, int threads, double round) {
+  const double rounds = p.cell == Cell::gru && !p.reset_after ? 2 : 1;
+  return step_by_rows(p, 1) / threads + rounds * round / (gate_units(p) * double(p.units));
+}
+
+double cost(const Problem& p, bool backward, int threads, double round) {
+  double rows = step_by_rows(p, threads);
   const double steps = double(p.time_steps) * gate_units(p);
-  if (!backward) return steps * rows * double(p.features + p.units);
+  if (!backward) {
+    if (splits_units(p, threads, round)) rows = step_by_units(p, threads, round);
+    return steps * rows * double(p.features + p.units);
+  }
   // The weights' gradients and dx are shared out whatever the batch is.
   const double shared = double(p.batch) / threads * double(2 * p.features + p.units);
   return steps * (rows * double(p.units) + shared);
@@ -38,12 +56,18 @@ int threads_for(double work, int available, double worth_a_thread) {
 
 }  // namespace
 
+bool splits_units(const Problem& p, int threads, double round) {
+  constexpr double worth_it = 0.85;  // waiting for each other at every step has its risks
+  return threads > 1 && p.units >= 2 * threads * 16 &&
+         step_by_units(p, threads, round) < worth_it * step_by_rows(p, threads);
+}
+
 int useful_threads(const Problem& p, bool backward, int available, double worth_a_thread) {
   return threads_for(work(p, backward), available, worth_a_thread);
 }
 
 Plan make_plan(const std::vector<Problem>& problems, bool backward, int available, bool nested,
-               double worth_a_thread) {
+               double worth_a_thread, double round) {
   const int n = int(problems.size());
   Plan plan;
   plan.threads.resize(problems.size());
@@ -54,7 +78,7 @@ Plan make_plan(const std::vector<Problem>& problems, bool backward, int availabl
     const Problem& p = problems[i];
     all += work(p, backward);
     plan.threads[i] = useful_threads(p, backward, available, worth_a_thread);
-    one_by_one += cost(p, backward, plan.threads[i]);
+    one_by_one += cost(p, backward, plan.threads[i], round);
   }
   const int workers = threads_for(all, std::min(n, available), worth_a_thread);
   if (workers < 2) return plan;
@@ -62,7 +86,7 @@ Plan make_plan(const std::vector<Problem>& problems, bool backward, int availabl
   const int each = nested ? available / workers : 1;
   std::vector<double> costs(problems.size());
   for (int i = 0; i < n; ++i)
-    costs[i] = cost(problems[i], backward, std::min(each, plan.threads[i]));
+    costs[i] = cost(problems[i], backward, std::min(each, plan.threads[i]), round);
   std::stable_sort(plan.order.begin(), plan.order.end(),
                    [&](Index a, Index b) { return costs[a] > costs[b]; });
   std::vector<double> busy(std::size_t(workers), 0.0);

@@ -13,6 +13,11 @@ namespace recurra {
 // wake-up.
 int useful_threads(const Problem& p, bool backward, int available, double worth_a_thread);
 
+// Whether the threads of a forward pass share out the units of every step rather than the rows of
+// the batch: with few rows, or weights that one processor's cache does not hold.  `round`: what it
+// takes to hand out work and to wait for it once, in multiplications and additions.
+bool splits_units(const Problem& p, int threads, double round);
+
 struct Plan {
   int side_by_side = 1;      // so many problems run at a time; 1 = one after the other
   std::vector<int> threads;  // for each problem
@@ -20,6 +25,6 @@ struct Plan {
 };
 // `nested`: whether threads that run problems side by side may call for helpers of their own.
 Plan make_plan(const std::vector<Problem>& problems, bool backward, int available, bool nested,
-               double worth_a_thread);
+               double worth_a_thread, double round);
 
 }  // namespace recurra

@@ -1,5 +1,6 @@
 // The forward scan: packs the weights, then takes groups of rows through the whole sequence, each
-// on one thread with no barrier.
+// on one thread with no barrier.  Where there are few rows, the threads share out the units of
+// every step instead.
 //
 // Per group and chunk of time: the input product of all kept (step, row) pairs at once, then step
 // by step the recurrent product of the kept rows, started from that.  A masked row takes no part
@@ -37,7 +38,8 @@ class ForwardScan {
 
   // Memory and packed weights, for any number of stretches.
   void prepare(Team& team) {
-    groups_ = row_groups(p_.batch, team.size());
+    by_units_ = team.splits_units(p_);
+    groups_ = row_groups(p_.batch, by_units_ ? 1 : team.size());
     const Index most_rows = groups_.parts ? groups_.size(0) : 0;
     chunk_ = most_rows ? (128 + most_rows - 1) / most_rows : 1;
     if (chunk_ > p_.time_steps) chunk_ = p_.time_steps;
@@ -53,7 +55,7 @@ class ForwardScan {
     probe.rows = most_rows;
     lay_out_group(measure_group, probe);
     group_bytes_ = measure_group.used();
-    workspace_.emplace(shared_bytes_ + group_bytes_ * std::size_t(team.size()));
+    workspace_.emplace(shared_bytes_ + group_bytes_ * std::size_t(by_units_ ? 1 : team.size()));
     Arena shared(workspace_->data());
     lay_out_shared(shared);
 
@@ -71,14 +73,17 @@ class ForwardScan {
   void run_steps(Team& team, Steps steps) {
     steps_ = steps;
     save_ = slot_rows<T*>(a_.slots, 0);
-    team.run(groups_.parts, [&](Index g, int worker) {
+    auto run_group_of = [&](Index g, int worker) {
       Arena arena(workspace_->data() + shared_bytes_ + group_bytes_ * std::size_t(worker));
       Group group;
       group.first = group_start(groups_, g);
       group.rows = groups_.size(g);
       lay_out_group(arena, group);
       run_group(group);
-    });
+    };
+    sharing_ = by_units_ ? &team : nullptr;
+    if (!by_units_) return team.run(groups_.parts, run_group_of);
+    for (Index g = 0; g < groups_.parts; ++g) run_group_of(g, 0);
   }
 
  private:
@@ -217,10 +222,21 @@ class ForwardScan {
     };
     const Product<T> products[] = {{g.x_rows, {1, p_.features, 0, 0}, &kernel_}};
     const Initial<T> bias = {bias_, 0, C::columns * L};
-    if (per_gate_x())
-      multiply<T, true>(products, pairs, 0, blocks_, bias, false, write);
-    else
-      multiply<T, false>(products, pairs, 0, blocks_, bias, false, write);
+    for_blocks([&](Index begin, Index end) {
+      if (per_gate_x())
+        multiply<T, true>(products, pairs, begin, end, bias, false, write);
+      else
+        multiply<T, false>(products, pairs, begin, end, bias, false, write);
+    });
+  }
+
+  // Runs f(begin, end) over all unit blocks, in shares of the threads if they split the units.
+  template <class F>
+  void for_blocks(F&& f) {
+    if (!sharing_) return f(Index(0), blocks_);
+    const Index shares = sharing_->size() < blocks_ ? sharing_->size() : blocks_;
+    sharing_->run(shares,
+                  [&](Index i, int) { f(blocks_ * i / shares, blocks_ * (i + 1) / shares); });
   }
 
   // One time step of the group; returns how many rows it kept.
@@ -268,7 +284,9 @@ class ForwardScan {
         {g.x_rows + first_pair, {1, p_.features, 0, 0}, &kernel_},
         {g.h_rows, {1, p_.units, 0, 0}, &recurrent_[0]},
     };
-    multiply<T, false>(products, n, 0, blocks_, {bias_, 0, C::columns * L}, s % 2, pointwise);
+    for_blocks([&](Index begin, Index end) {
+      multiply<T, false>(products, n, begin, end, {bias_, 0, C::columns * L}, s % 2, pointwise);
+    });
   }
 
   void collect_operands(Group& g, int phase, Index n) {
@@ -298,10 +316,12 @@ class ForwardScan {
     };
     const Product<T> products[] = {{g.h_rows, {1, p_.units, 0, 0}, &recurrent_[phase]}};
     const Initial<T> gx = {g.row[0].gx + part.first * L, row_columns_, C::columns * L};
-    if (per_gate)
-      multiply<T, true>(products, n, 0, blocks_, gx, s % 2, pointwise);
-    else
-      multiply<T, false>(products, n, 0, blocks_, gx, s % 2, pointwise);
+    for_blocks([&](Index begin, Index end) {
+      if (per_gate)
+        multiply<T, true>(products, n, begin, end, gx, s % 2, pointwise);
+      else
+        multiply<T, false>(products, n, begin, end, gx, s % 2, pointwise);
+    });
   }
 
   // A masked step: the state stays, the output repeats (or is zero), gates are zero.
@@ -360,7 +380,8 @@ class ForwardScan {
   const Index blocks_, padded_, row_columns_;
   Slots<T*> save_;
   Index chunk_ = 1;
-  bool fused_ = false;
+  bool fused_ = false, by_units_ = false;
+  Team* sharing_ = nullptr;  // of every step's units; null if each group of rows has its thread
   Steps steps_ = {};
   EvenSplit groups_ = EvenSplit(0, 1);
   std::optional<Workspace> workspace_;

@@ -3,6 +3,7 @@
 #include <thread>
 
 #include "executor.h"
+#include "plan.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -130,6 +131,10 @@ Team::Team(Executor& executor, int threads)
 Team::~Team() {
   if (shared_) shared_->over.store(true, std::memory_order_release);
   leave_ieee_mode(saved_float_mode_);
+}
+
+bool Team::splits_units(const Problem& p) const {
+  return recurra::splits_units(p, size_, executor_.round());
 }
 
 void Team::run_erased(Index items, Work work, void* context) {

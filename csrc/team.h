@@ -28,6 +28,8 @@ class Team {
   Team& operator=(const Team&) = delete;
 
   RECURRA_INLINE int size() const { return size_; }
+  // Whether a forward pass is to share out the units of every step rather than the rows (plan.h).
+  bool splits_units(const Problem& p) const;
 
   // Runs work(item, worker) for every item in 0..items-1; worker < size() names the thread, for
   // its scratch memory.  Returns when all are done.
