@@ -127,9 +127,11 @@ class BackwardCall:
     input_count: how many inputs the engine numbers.
     has_stack, stacked: whether a stack is given; the engine's numbers of the slots in it.
     gradients: indices in DIFFERENTIABLE of the gradients wanted.
+    bias_rows: how many rows a bias has, 1: it is a vector.
     """
 
     __slots__ = (
+        "bias_rows",
         "config",
         "gates",
         "gradients",
@@ -146,6 +148,8 @@ class BackwardCall:
         self.numbers = numbers
         self.config = config = Config.from_numbers(numbers)
         self.gates = len(config.spec.gates)
+        bias = config.weight_shapes(1, 1)["bias"]
+        self.bias_rows = bias[0] if len(bias) == 2 else 1
         *names, _ = _backward_inputs(config)
         self.input_count = len(names)
         self.positions = tuple(i for i in range(len(names)) if present >> i & 1)
@@ -161,7 +165,18 @@ class BackwardCall:
 
     def gradient_shapes(self, size: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Shapes of the gradients wanted; `size` as `fit` gives it."""
-        shapes = tuple(cpu.gradient_shapes(self.config, *size[:4]).values())
+        batch, time_steps, features, units, *_ = size
+        width = self.gates * units
+        state = (batch, units)
+        # In the order of DIFFERENTIABLE.
+        shapes: tuple[tuple[Any, ...], ...] = (
+            (batch, time_steps, features),
+            (features, width),
+            (units, width),
+            (width,) if self.bias_rows == 1 else (self.bias_rows, width),
+            state,
+            state,
+        )
         return [shapes[i] for i in self.gradients]
 
 
