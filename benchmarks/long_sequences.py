@@ -1,0 +1,162 @@
+"""Training on one very long sequence: memory and time with and without checkpoints.
+
+    python benchmarks/long_sequences.py                        T = 100 000, B = 8, U = 128, F = 8
+    python benchmarks/long_sequences.py --time-steps 20000     smaller; recorded nowhere
+
+Times alternate within a round. Memory is the largest that a training step's process has resident
+(Linux's VmHWM, started anew before each), above what it has before, without the step's results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+import jax
+import numpy as np
+
+from recurra import _engine, layers
+from turns import allowed_cpus, processor
+
+RESULTS = Path(__file__).with_name("results")
+SHAPE = {"batch": 8, "time_steps": 100_000, "features": 8, "units": 128}
+SAVING = (None, "sqrt", 1000)
+
+
+def status(field: str) -> int:
+    """A size of this process in bytes, as Linux counts it."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise SystemExit("this benchmark reads memory from /proc/self/status, which only Linux has")
+
+
+class Step:
+    """A layer's output and gradients for one input and one cotangent of the output, compiled."""
+
+    def __init__(self, kind: str, every: int | str | None, shape: dict[str, int], x: Any) -> None:
+        layer = getattr(layers, kind)(
+            shape["units"], return_sequences=True, checkpoint_every=every, engine="cpu", seed=1
+        )
+        layer.build(x.shape)
+        weights = [variable.value for variable in layer.trainable_variables]
+        seeds = [variable.value for variable in layer.non_trainable_variables]
+
+        def step(weights: Any, x: Any, cotangent: Any) -> Any:
+            y, pull = jax.vjp(lambda w, x: layer.stateless_call(w, seeds, x)[0], weights, x)
+            return y, pull(cotangent)
+
+        self.every, self.weights, self.seconds, self.bytes = every, weights, [], []
+        self.call = jax.jit(step).lower(weights, x, x_like(x, shape["units"])).compile()
+
+    def run(self, x: Any, cotangent: Any) -> list[Any]:
+        """One step: its time and memory are noted, its results returned."""
+        before = status("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")
+        start = time.perf_counter()
+        results = jax.block_until_ready(self.call(self.weights, x, cotangent))
+        self.seconds.append(time.perf_counter() - start)
+        leaves = jax.tree.leaves(results)
+        self.bytes.append(status("VmHWM") - before - sum(leaf.nbytes for leaf in leaves))
+        return leaves
+
+
+def x_like(x: Any, units: int) -> Any:
+    return jax.ShapeDtypeStruct((*x.shape[:2], units), x.dtype)
+
+
+def measure(kind: str, shape: dict[str, int], rounds: int) -> list[dict[str, Any]]:
+    """Time and memory of one kind of layer, without checkpoints first."""
+    rng = np.random.default_rng(0)
+    size = (shape["batch"], shape["time_steps"])
+    x = jax.device_put(rng.standard_normal((*size, shape["features"]), np.float32))
+    cotangent = jax.device_put(rng.standard_normal((*size, shape["units"]), np.float32))
+    steps = [Step(kind, every, shape, x) for every in SAVING]
+    expected: list[Any] = []
+    for turn in range(rounds):
+        for step in steps if turn % 2 == 0 else reversed(steps):
+            results = [np.array(leaf[..., -1]) for leaf in step.run(x, cotangent)]
+            expected = expected or results
+            for got, wanted in zip(results, expected, strict=True):
+                np.testing.assert_array_equal(got, wanted)
+    return [
+        {
+            "layer": kind,
+            "checkpoint_every": step.every,
+            "seconds": step.seconds,
+            "bytes": step.bytes,
+            "ratio": statistics.median(
+                a / b for a, b in zip(step.seconds, steps[0].seconds, strict=True)
+            ),
+        }
+        for step in steps
+    ]
+
+
+def report(found: list[dict[str, Any]], shape: dict[str, int], command: str) -> dict[str, Any]:
+    """The figures with what is said about them."""
+    rows = [
+        [
+            one["layer"],
+            repr(one["checkpoint_every"]),
+            f"{max(one['bytes']) / 2**20:.0f} MiB",
+            f"{statistics.median(one['seconds']):.2f} s",
+            f"{one['ratio']:.2f}x",
+        ]
+        for one in found
+    ]
+    return {
+        "machine": {
+            "processor": processor(),
+            "cores": len(allowed_cpus()),
+            "dtype": "float32",
+            "versions": {
+                "python": platform.python_version(),
+                "jax": jax.__version__,
+                "instruction set": _engine.isa(),
+            },
+        },
+        "command": command,
+        "notes": [
+            "One training step of a layer through JAX, its output at every step wanted: "
+            f"batch {shape['batch']}, {shape['time_steps']} time steps, {shape['features']} "
+            f"features, {shape['units']} units. Memory is what the step needs at its peak beyond "
+            "its input, its output and their gradients; gradients are equal to the last bit. The "
+            "last column is the median of the rounds' ratios.",
+        ],
+        "columns": ["layer", "checkpoint_every", "memory", "time", "to the plain layer"],
+        "rows": rows,
+        "results": found,
+        "shape": shape,
+    }
+
+
+def main() -> None:
+    """Measure, show and write down."""
+    parser = argparse.ArgumentParser(description="Memory and time of very long sequences.")
+    parser.add_argument("--time-steps", type=int, default=SHAPE["time_steps"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--layers", nargs="+", default=["LSTM", "GRU"])
+    parser.add_argument("--record", action="store_true", help="write what docs are made from")
+    given = parser.parse_args()
+    shape = {**SHAPE, "time_steps": given.time_steps}
+    found = [one for kind in given.layers for one in measure(kind, shape, given.rounds)]
+    made = report(found, shape, "python benchmarks/long_sequences.py")
+    for row in (made["columns"], *made["rows"]):
+        print("  ".join(f"{cell:>18}" for cell in row))
+    whole = given.record and shape == SHAPE and given.layers == ["LSTM", "GRU"]
+    path = RESULTS / f"long_sequences{'' if whole else '.local'}.json"
+    path.write_text(json.dumps(made, indent=1) + "\n")
+    print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    main()
