@@ -21,6 +21,7 @@ from typing import Any
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 import jax
+import keras
 import numpy as np
 
 from recurra import _engine, layers
@@ -43,8 +44,9 @@ class Step:
     """A layer's output and gradients for one input and one cotangent of the output, compiled."""
 
     def __init__(self, kind: str, every: int | str | None, shape: dict[str, int], x: Any) -> None:
+        keras.utils.set_random_seed(0)  # of the weights
         layer = getattr(layers, kind)(
-            shape["units"], return_sequences=True, checkpoint_every=every, engine="cpu", seed=1
+            shape["units"], return_sequences=True, checkpoint_every=every, engine="cpu"
         )
         layer.build(x.shape)
         weights = [variable.value for variable in layer.trainable_variables]
