@@ -107,7 +107,7 @@ RECURRA_INLINE VecD fma(VecD a, VecD b, VecD c) {
 // The larger and the smaller of two; b where either is NaN.
 RECURRA_INLINE VecF max_of(VecF a, VecF b) {
 #if defined(RECURRA_AVX512_INTRINSICS)
-  return _mm512_max_ps(a, b);
+  return _mm512_maskz_max_ps(__mmask16(-1), a, b);  // GCC warns of its own _mm512_max_ps
 #elif defined(RECURRA_ISA_AVX2)
   return _mm256_max_ps(a, b);
 #else
@@ -116,7 +116,7 @@ RECURRA_INLINE VecF max_of(VecF a, VecF b) {
 }
 RECURRA_INLINE VecF min_of(VecF a, VecF b) {
 #if defined(RECURRA_AVX512_INTRINSICS)
-  return _mm512_min_ps(a, b);
+  return _mm512_maskz_min_ps(__mmask16(-1), a, b);
 #elif defined(RECURRA_ISA_AVX2)
   return _mm256_min_ps(a, b);
 #else
