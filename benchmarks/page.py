@@ -112,10 +112,11 @@ def peaks(report: Report) -> str:
     found = [shapes.share_of_peak(r)[1] for r in report["results"] if "flops" in r]
     if not found:
         return "The peak was not measured."
-    low, high = min(found) / 1e9, max(found) / 1e9
+    low, high = (f"{each / 1e9:.0f}" for each in (min(found), max(found)))
+    measured = low if low == high else f"{low} to {high}"
     return (
         "Shares are of what the same cores multiplied and added in a loop of fused multiply-adds "
-        f"that took its turns in the same runs: {low:.0f} to {high:.0f} GFLOP/s. Only the flops of "
+        f"that took its turns in the same runs: {measured} GFLOP/s. Only the flops of "
         "the matrix products are counted: forward 2·B·T·(F + U)·G·U with G gates (4 in LSTM, 3 in "
         "GRU), in training three times that, since the gradients with respect to what is "
         "multiplied take two products of the same size each. Activations, and copies of the "

@@ -176,7 +176,8 @@ class Recurra(KerasOnJax):
         import recurra
         from recurra import _engine
 
-        return {"recurra": recurra.__version__, "instruction set": _engine.isa()}
+        isa = _engine.isa()
+        return {"recurra": recurra.__version__, "instruction set": isa, **super().versions()}
 
     def arguments(self, work: Work) -> dict[str, Any]:
         return {**super().arguments(work), **OPTIONS[work.option].own}
@@ -194,6 +195,13 @@ class RecurraOnTorch(Recurra):
 
         torch.set_num_threads(threads)
         super().__init__(threads)
+
+    def versions(self) -> dict[str, str]:
+        import torch
+
+        found = super().versions()
+        del found["jax"]
+        return {**found, "torch": torch.__version__}
 
     def prepare(self, work: Work, arrays: Arrays) -> Callable[[], Any]:
         import torch
