@@ -37,7 +37,7 @@ IN_HERE := KERAS_HOME="$$PWD/.cache/keras" MPLCONFIGDIR="$$PWD/.cache/matplotlib
 # Tests that are about the host in KERAS_BACKEND, whichever it is; all others run once, on JAX.
 ON_EVERY_HOST := $(addprefix tests/,$(addsuffix .py,\
   test_accelerate test_checkpoint_hosts test_compat test_layers_on_hosts test_right_where_keras_is_wrong test_rnn test_run\
-  test_states test_wrappers))
+  test_states test_threads test_wrappers))
 ON_TORCH := tests/test_torch_host.py
 ON_TENSORFLOW := tests/test_tensorflow_host.py tests/test_tensorflow_op.py
 
