@@ -3,8 +3,8 @@
     python benchmarks/long_sequences.py                        T = 100 000, B = 8, U = 128, F = 8
     python benchmarks/long_sequences.py --time-steps 20000     smaller; recorded nowhere
 
-Times alternate within a round. Memory is the largest that a training step's process has resident
-(Linux's VmHWM, started anew before each), above what it has before, without the step's results.
+Times alternate within a round. Memory is that of one training step in a process of its own: the
+most that is resident (Linux's VmHWM) above what is resident before, without the step's results.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -43,10 +45,10 @@ def status(field: str) -> int:
 class Step:
     """A layer's output and gradients for one input and one cotangent of the output, compiled."""
 
-    def __init__(self, kind: str, every: int | str | None, shape: dict[str, int], x: Any) -> None:
+    def __init__(self, kind: str, every: int | str | None, x: Any, cotangent: Any) -> None:
         keras.utils.set_random_seed(0)  # of the weights
         layer = getattr(layers, kind)(
-            shape["units"], return_sequences=True, checkpoint_every=every, engine="cpu"
+            cotangent.shape[-1], return_sequences=True, checkpoint_every=every, engine="cpu"
         )
         layer.build(x.shape)
         weights = [variable.value for variable in layer.trainable_variables]
@@ -56,36 +58,49 @@ class Step:
             y, pull = jax.vjp(lambda w, x: layer.stateless_call(w, seeds, x)[0], weights, x)
             return y, pull(cotangent)
 
-        self.every, self.weights, self.seconds, self.bytes = every, weights, [], []
-        self.call = jax.jit(step).lower(weights, x, x_like(x, shape["units"])).compile()
+        self.every, self.arguments, self.seconds = every, (weights, x, cotangent), []
+        self.call = jax.jit(step).lower(*self.arguments).compile()
 
-    def run(self, x: Any, cotangent: Any) -> list[Any]:
-        """One step: its time and memory are noted, its results returned."""
-        before = status("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")
+    def run(self) -> list[Any]:
+        """One step: its time is noted, its results returned."""
         start = time.perf_counter()
-        results = jax.block_until_ready(self.call(self.weights, x, cotangent))
+        results = jax.block_until_ready(self.call(*self.arguments))
         self.seconds.append(time.perf_counter() - start)
-        leaves = jax.tree.leaves(results)
-        self.bytes.append(status("VmHWM") - before - sum(leaf.nbytes for leaf in leaves))
-        return leaves
+        return jax.tree.leaves(results)
 
 
-def x_like(x: Any, units: int) -> Any:
-    return jax.ShapeDtypeStruct((*x.shape[:2], units), x.dtype)
+def arrays(shape: dict[str, int]) -> tuple[Any, Any]:
+    """The input, and the cotangent of the output."""
+    rng = np.random.default_rng(0)
+    size = (shape["batch"], shape["time_steps"])
+    x = jax.device_put(rng.standard_normal((*size, shape["features"]), np.float32))
+    return x, jax.device_put(rng.standard_normal((*size, shape["units"]), np.float32))
+
+
+def memory(kind: str, every: int | str | None, shape: dict[str, int]) -> int:
+    """What one step needs, in bytes; to be called once in a process."""
+    step = Step(kind, every, *arrays(shape))
+    before = status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
+    results = step.run()
+    return status("VmHWM") - before - sum(leaf.nbytes for leaf in results)
+
+
+def memory_elsewhere(*arguments: Any) -> int:
+    """`memory` in a new process."""
+    command = [sys.executable, __file__, "--memory", json.dumps(arguments)]
+    return int(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 def measure(kind: str, shape: dict[str, int], rounds: int) -> list[dict[str, Any]]:
     """Time and memory of one kind of layer, without checkpoints first."""
-    rng = np.random.default_rng(0)
-    size = (shape["batch"], shape["time_steps"])
-    x = jax.device_put(rng.standard_normal((*size, shape["features"]), np.float32))
-    cotangent = jax.device_put(rng.standard_normal((*size, shape["units"]), np.float32))
-    steps = [Step(kind, every, shape, x) for every in SAVING]
+    used = [memory_elsewhere(kind, every, shape) for every in SAVING]
+    given = arrays(shape)
+    steps = [Step(kind, every, *given) for every in SAVING]
     expected: list[Any] = []
     for turn in range(rounds):
         for step in steps if turn % 2 == 0 else reversed(steps):
-            results = [np.array(leaf[..., -1]) for leaf in step.run(x, cotangent)]
+            results = [np.array(leaf[..., -1]) for leaf in step.run()]
             expected = expected or results
             for got, wanted in zip(results, expected, strict=True):
                 np.testing.assert_array_equal(got, wanted)
@@ -94,12 +109,12 @@ def measure(kind: str, shape: dict[str, int], rounds: int) -> list[dict[str, Any
             "layer": kind,
             "checkpoint_every": step.every,
             "seconds": step.seconds,
-            "bytes": step.bytes,
+            "bytes": needed,
             "ratio": statistics.median(
                 a / b for a, b in zip(step.seconds, steps[0].seconds, strict=True)
             ),
         }
-        for step in steps
+        for step, needed in zip(steps, used, strict=True)
     ]
 
 
@@ -109,7 +124,7 @@ def report(found: list[dict[str, Any]], shape: dict[str, int], command: str) -> 
         [
             one["layer"],
             repr(one["checkpoint_every"]),
-            f"{max(one['bytes']) / 2**20:.0f} MiB",
+            f"{one['bytes'] / 2**20:.0f} MiB",
             f"{statistics.median(one['seconds']):.2f} s",
             f"{one['ratio']:.2f}x",
         ]
@@ -148,7 +163,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--layers", nargs="+", default=["LSTM", "GRU"])
     parser.add_argument("--record", action="store_true", help="write what docs are made from")
+    parser.add_argument("--memory", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.memory:
+        print(memory(*json.loads(given.memory)))
+        return
     shape = {**SHAPE, "time_steps": given.time_steps}
     found = [one for kind in given.layers for one in measure(kind, shape, given.rounds)]
     made = report(found, shape, "python benchmarks/long_sequences.py")
