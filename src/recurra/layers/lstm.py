@@ -28,7 +28,7 @@ class LSTM(FusedRNN, keras.layers.LSTM):
         checkpoint_every: for long sequences. None keeps every gate and state of every step from the
             forward to the backward pass; k, a positive integer, only the states before steps 0, k,
             2k, ..., between which the backward pass computes everything anew: the same gradients,
-            to the last bit, for about 1.4 times the time. "sqrt" is a k of about the square root of
+            to the last bit, for one forward pass more. "sqrt" is a k of about the square root of
             the number of time steps, with which memory for training is next to nothing. Of no
             effect with return_trace, whose outputs are every step, and where Keras's scan runs.
         **kwargs: keras.layers.LSTM's other arguments (activation, recurrent_activation, use_bias,
