@@ -207,27 +207,27 @@ void run_side_by_side(const std::vector<Job>& jobs, const Plan& plan, Executor& 
 }
 
 template <class Job>
-void run_jobs(const std::vector<Job>& jobs, bool backward, Executor& executor) {
-  int available = executor.threads();
-  if (num_threads_is_set() && num_threads() < available) available = num_threads();
-  const double worth = executor.worth_a_thread();
-  if (jobs.size() == 1) {
-    Team team(executor, useful_threads(jobs[0].problem, backward, available, worth));
-    jobs[0].run(team);
-    return;
-  }
-  std::vector<Problem> problems;
-  for (const Job& job : jobs) problems.push_back(job.problem);
-  const Plan plan =
-      make_plan(problems, backward, available, !executor.forks(), worth, executor.round());
-  if (plan.side_by_side > 1) {
-    run_side_by_side(jobs, plan, executor);
-    return;
-  }
+void run_planned(const std::vector<Job>& jobs, const Plan& plan, Executor& executor) {
+  if (plan.side_by_side > 1) return run_side_by_side(jobs, plan, executor);
   for (std::size_t i = 0; i < jobs.size(); ++i) {
     Team team(executor, plan.threads[i]);
     jobs[i].run(team);
   }
+}
+
+template <class Job>
+void run_jobs(const std::vector<Job>& jobs, bool backward, Executor& executor) {
+  int available = executor.threads();
+  if (num_threads_is_set() && num_threads() < available) available = num_threads();
+  std::vector<Problem> problems;
+  for (const Job& job : jobs) problems.push_back(job.problem);
+  const Plan plan = make_plan(problems, backward, available, executor.worth_a_thread());
+  int most = plan.side_by_side;
+  for (const int threads : plan.threads) most = threads > most ? threads : most;
+  if (most == 1) return run_planned(jobs, plan, executor);
+  auto run = [&](Executor& helpers) { run_planned(jobs, plan, helpers); };
+  executor.run([](Executor& helpers, void* f) { (*static_cast<decltype(run)*>(f))(helpers); },
+               &run);
 }
 
 template <class Job>

@@ -11,17 +11,14 @@ class Executor {
   // Has another thread run task(context), at any time; the caller does not wait for it.
   virtual void schedule(void (*task)(void*), void* context) = 0;
 
-  // Whether `fork` is to be used instead of `schedule`.
-  virtual bool forks() const { return false; }
-  // Has up to threads() threads, the caller among them, run body(context) once each; returns when
-  // all have.
-  virtual void fork(void (*body)(void*), void* context) { body(context); }
+  // Runs body(executor, context) once, on the calling thread; `executor` is where its helpers come
+  // from.
+  virtual void run(void (*body)(Executor& executor, void* context), void* context) {
+    body(*this, context);
+  }
 
   // Multiplications and additions that pay for calling one more thread: some 50 to 100 us of work.
   virtual double worth_a_thread() const { return 5e6; }
-  // The same for handing out work among threads that wait for it awake, and waiting for its end:
-  // below 1 us, or what a parallel region costs.
-  virtual double round() const { return 3e4; }
 };
 
 // Limits another executor to `threads`.
@@ -61,10 +58,9 @@ class OpenMpExecutor : public Executor {
   explicit OpenMpExecutor(int threads);
   int threads() const override { return threads_; }
   void schedule(void (*task)(void*), void* context) override;
-  bool forks() const override { return forks_; }
-  void fork(void (*body)(void*), void* context) override;
+  // One parallel region; `body` runs on its caller's thread, the others are the helpers.
+  void run(void (*body)(Executor& executor, void* context), void* context) override;
   double worth_a_thread() const override { return forks_ ? 1e6 : Executor::worth_a_thread(); }
-  double round() const override { return forks_ ? 1e5 : Executor::round(); }
 
  private:
   const GompParallel parallel_;

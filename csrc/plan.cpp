@@ -30,17 +30,20 @@ double step_by_rows(const Problem& p, int threads) {
   if (most_rows == 0) return 0;
   return double(most_rows) + (bytes > kNearBytes ? kRowsOfReadingFar : kRowsOfReading);
 }
+// Handing out a step's shares to threads that wait awake, and waiting for them: some tenths of a
+// microsecond, in multiplications and additions.
+constexpr double kRound = 3e4;
 // In rows as well.
-double step_by_units(const Problem& p, int threads, double round) {
+double step_by_units(const Problem& p, int threads) {
   const double rounds = p.cell == Cell::gru && !p.reset_after ? 2 : 1;
-  return step_by_rows(p, 1) / threads + rounds * round / (gate_units(p) * double(p.units));
+  return step_by_rows(p, 1) / threads + rounds * kRound / (gate_units(p) * double(p.units));
 }
 
-double cost(const Problem& p, bool backward, int threads, double round) {
+double cost(const Problem& p, bool backward, int threads) {
   double rows = step_by_rows(p, threads);
   const double steps = double(p.time_steps) * gate_units(p);
   if (!backward) {
-    if (splits_units(p, threads, round)) rows = step_by_units(p, threads, round);
+    if (splits_units(p, threads)) rows = step_by_units(p, threads);
     return steps * rows * double(p.features + p.units);
   }
   // The weights' gradients and dx are shared out whatever the batch is.
@@ -56,18 +59,18 @@ int threads_for(double work, int available, double worth_a_thread) {
 
 }  // namespace
 
-bool splits_units(const Problem& p, int threads, double round) {
+bool splits_units(const Problem& p, int threads) {
   constexpr double worth_it = 0.85;  // waiting for each other at every step has its risks
   return threads > 1 && p.units >= 2 * threads * 16 &&
-         step_by_units(p, threads, round) < worth_it * step_by_rows(p, threads);
+         step_by_units(p, threads) < worth_it * step_by_rows(p, threads);
 }
 
 int useful_threads(const Problem& p, bool backward, int available, double worth_a_thread) {
   return threads_for(work(p, backward), available, worth_a_thread);
 }
 
-Plan make_plan(const std::vector<Problem>& problems, bool backward, int available, bool nested,
-               double worth_a_thread, double round) {
+Plan make_plan(const std::vector<Problem>& problems, bool backward, int available,
+               double worth_a_thread) {
   const int n = int(problems.size());
   Plan plan;
   plan.threads.resize(problems.size());
@@ -78,15 +81,15 @@ Plan make_plan(const std::vector<Problem>& problems, bool backward, int availabl
     const Problem& p = problems[i];
     all += work(p, backward);
     plan.threads[i] = useful_threads(p, backward, available, worth_a_thread);
-    one_by_one += cost(p, backward, plan.threads[i], round);
+    one_by_one += cost(p, backward, plan.threads[i]);
   }
   const int workers = threads_for(all, std::min(n, available), worth_a_thread);
   if (workers < 2) return plan;
 
-  const int each = nested ? available / workers : 1;
+  const int each = available / workers;
   std::vector<double> costs(problems.size());
   for (int i = 0; i < n; ++i)
-    costs[i] = cost(problems[i], backward, std::min(each, plan.threads[i]), round);
+    costs[i] = cost(problems[i], backward, std::min(each, plan.threads[i]));
   std::stable_sort(plan.order.begin(), plan.order.end(),
                    [&](Index a, Index b) { return costs[a] > costs[b]; });
   std::vector<double> busy(std::size_t(workers), 0.0);

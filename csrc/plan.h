@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "engine.h"
-#include "executor.h"
 
 namespace recurra {
 
@@ -14,17 +13,15 @@ namespace recurra {
 int useful_threads(const Problem& p, bool backward, int available, double worth_a_thread);
 
 // Whether the threads of a forward pass share out the units of every step rather than the rows of
-// the batch: with few rows, or weights that one processor's cache does not hold.  `round`: what it
-// takes to hand out work and to wait for it once, in multiplications and additions.
-bool splits_units(const Problem& p, int threads, double round);
+// the batch: with few rows, or weights that one processor's cache does not hold.
+bool splits_units(const Problem& p, int threads);
 
 struct Plan {
   int side_by_side = 1;      // so many problems run at a time; 1 = one after the other
   std::vector<int> threads;  // for each problem
   std::vector<Index> order;  // costly problems first
 };
-// `nested`: whether threads that run problems side by side may call for helpers of their own.
-Plan make_plan(const std::vector<Problem>& problems, bool backward, int available, bool nested,
-               double worth_a_thread, double round);
+Plan make_plan(const std::vector<Problem>& problems, bool backward, int available,
+               double worth_a_thread);
 
 }  // namespace recurra

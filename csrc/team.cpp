@@ -4,6 +4,7 @@
 
 #include "executor.h"
 #include "plan.h"
+#include "waiter.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -31,55 +32,54 @@ void leave_ieee_mode(std::uint32_t saved) {
 #endif
 }
 
-void pause_briefly() {
-#if defined(__x86_64__)
-  _mm_pause();
-#endif
-}
+// The items of a run that nobody has begun, and the run's number.  The caller takes items from the
+// front and helpers from the back: so each finds in its caches what it left there in the run
+// before.
+struct Ticket {
+  static constexpr int kBits = 20;
+  static constexpr std::uint64_t kMost = (std::uint64_t(1) << kBits) - 1;
 
-// Spins for a while, then lets other threads of the machine run.
-class Waiter {
- public:
-  void wait() {
-    if (++rounds_ < 4000)
-      pause_briefly();
-    else
-      std::this_thread::yield();
+  std::uint64_t bits = 0;
+  static Ticket of(std::uint64_t run, Index front, Index left) {
+    return {run << (2 * kBits) | std::uint64_t(front) << kBits | std::uint64_t(left)};
   }
-
- private:
-  int rounds_ = 0;
+  Index left() const { return Index(bits & kMost); }
+  Index front() const { return Index(bits >> kBits & kMost); }
+  Ticket without_front() const { return {bits + (std::uint64_t(1) << kBits) - 1}; }
+  Ticket without_back() const { return {bits - 1}; }
 };
 
 }  // namespace
 
-// Items are claimed by advancing `ticket`, which carries the run's number in its upper half: a
-// helper that read the fields of an earlier run fails to claim, because the number has moved on
-// (all items of a run are claimed before the fields change).
+// What the caller and its helpers share, each kind of it in a cache line of its own: a round, from
+// the caller's store to the helper's claim and back to what the caller waits for, takes a few
+// transfers of a line between two processors.
 struct Team::Shared {
-  std::atomic<std::uint64_t> ticket{0};
-  std::atomic<Index> finished{0};
+  // What helpers watch.  A helper that read the fields of an earlier run fails to claim an item,
+  // because the number has moved on (all items of a run are claimed before the fields change).
+  alignas(64) std::atomic<std::uint64_t> ticket{0};
   std::atomic<bool> over{false};
-  std::atomic<int> next_worker{1};
-  std::atomic<Work> work{nullptr};
+
+  alignas(64) std::atomic<Work> work{nullptr};
   std::atomic<void*> context{nullptr};
-  std::atomic<Index> items{0};
+  std::atomic<int> next_worker{1};
   const std::thread::id caller = std::this_thread::get_id();
 
-  // Works until nothing is left to claim; true if it did anything.
-  bool work_off(int worker) {
-    bool did = false;
+  alignas(64) std::atomic<Index> helped{0};  // items that helpers have finished, of all runs
+
+  // Claims an item and works on it; false if there was none.
+  bool work_on_one(int worker) {
+    Ticket seen{ticket.load(std::memory_order_acquire)};
     for (;;) {
-      std::uint64_t seen = ticket.load(std::memory_order_acquire);
-      const Work w = work.load(std::memory_order_acquire);
-      void* const c = context.load(std::memory_order_acquire);
-      const Index n = items.load(std::memory_order_acquire);
-      const Index item = Index(seen & 0xffffffffu);
-      if (item >= n) return did;
-      if (!ticket.compare_exchange_strong(seen, seen + 1, std::memory_order_acq_rel)) continue;
-      w(c, item, worker);
-      finished.fetch_add(1, std::memory_order_acq_rel);
-      did = true;
+      if (seen.left() == 0) return false;
+      const Work w = work.load(std::memory_order_relaxed);
+      void* const c = context.load(std::memory_order_relaxed);
+      const Ticket next = worker == 0 ? seen.without_front() : seen.without_back();
+      if (!ticket.compare_exchange_weak(seen.bits, next.bits, std::memory_order_acq_rel,
+                                        std::memory_order_acquire))
+        continue;
+      w(c, worker == 0 ? seen.front() : seen.front() + seen.left() - 1, worker);
+      return true;
     }
   }
 
@@ -93,33 +93,12 @@ struct Team::Shared {
     const std::uint32_t mode = enter_ieee_mode();
     Waiter waiter;
     while (!s.over.load(std::memory_order_acquire)) {
-      if (s.work_off(worker))
+      if (s.work_on_one(worker)) {
+        s.helped.fetch_add(1, std::memory_order_release);
         waiter = Waiter();
-      else
+      } else {
         waiter.wait();
-    }
-    leave_ieee_mode(mode);
-  }
-};
-
-// One parallel region.
-struct Team::Region {
-  const Work work;
-  void* const context;
-  const Index items;
-  const int size;
-  std::atomic<int> workers{0};
-  std::atomic<Index> next{0};
-
-  static void enter(void* handle) {
-    Region& r = *static_cast<Region*>(handle);
-    const int worker = r.workers.fetch_add(1, std::memory_order_relaxed);
-    if (worker >= r.size) return;  // the team is smaller than the region
-    const std::uint32_t mode = enter_ieee_mode();
-    for (;;) {
-      const Index item = r.next.fetch_add(1, std::memory_order_relaxed);
-      if (item >= r.items) break;
-      r.work(r.context, item, worker);
+      }
     }
     leave_ieee_mode(mode);
   }
@@ -133,37 +112,29 @@ Team::~Team() {
   leave_ieee_mode(saved_float_mode_);
 }
 
-bool Team::splits_units(const Problem& p) const {
-  return recurra::splits_units(p, size_, executor_.round());
-}
+bool Team::splits_units(const Problem& p) const { return recurra::splits_units(p, size_); }
 
 void Team::run_erased(Index items, Work work, void* context) {
-  if (size_ == 1 || (items <= 1 && !invited_)) {
+  if (size_ == 1 || items <= 1 || items > Index(Ticket::kMost)) {
     for (Index i = 0; i < items; ++i) work(context, i, 0);
     return;
   }
-  if (executor_.forks()) {
-    Region region{work, context, items, size_};
-    executor_.fork(&Region::enter, &region);
-    return;
-  }
-  if (!shared_) shared_ = std::make_shared<Shared>();
+  const bool first = !shared_;
+  if (first) shared_ = std::make_shared<Shared>();
   Shared& s = *shared_;
-  s.finished.store(0, std::memory_order_relaxed);
-  s.items.store(0, std::memory_order_relaxed);
   s.work.store(work, std::memory_order_relaxed);
   s.context.store(context, std::memory_order_relaxed);
-  const std::uint64_t number = (s.ticket.load(std::memory_order_relaxed) >> 32) + 1;
-  s.ticket.store(number << 32, std::memory_order_release);
-  s.items.store(items, std::memory_order_release);
-  if (!invited_) {
-    invited_ = true;
+  // The first item is the caller's.
+  s.ticket.store(Ticket::of(++runs_, 1, items - 1).bits, std::memory_order_release);
+  if (first)
     for (int i = 1; i < size_; ++i)
       executor_.schedule(&Shared::help, new std::shared_ptr<Shared>(shared_));
-  }
-  s.work_off(0);
+  Index own = 1;
+  work(context, 0, 0);
+  while (s.work_on_one(0)) ++own;
+  helped_ += items - own;
   Waiter waiter;
-  while (s.finished.load(std::memory_order_acquire) < items) waiter.wait();
+  while (s.helped.load(std::memory_order_acquire) < helped_) waiter.wait();
 }
 
 }  // namespace recurra
