@@ -58,7 +58,8 @@ class Step:
             y, pull = jax.vjp(lambda w, x: layer.stateless_call(w, seeds, x)[0], weights, x)
             return y, pull(cotangent)
 
-        self.every, self.arguments, self.seconds = every, (weights, x, cotangent), []
+        self.every, self.arguments = every, (weights, x, cotangent)
+        self.seconds: list[float] = []
         self.call = jax.jit(step).lower(*self.arguments).compile()
 
     def run(self) -> list[Any]:

@@ -85,7 +85,7 @@ class Call:
         names |= {name: f"d_{name}" for name in self.config.spec.state_outputs}
         self.cotangents = {name: given[source].astype(dtype) for name, source in names.items()}
 
-    def saved(self, every: int, **wanted: bool) -> tuple[Config, dict[str, Any]]:
+    def saved(self, every: int, **wanted: Any) -> tuple[Config, dict[str, Any]]:
         config = dataclasses.replace(self.config, checkpoint_every=every)
         return config, cpu.forward(config, **self.arrays, slots=True, **wanted)
 
