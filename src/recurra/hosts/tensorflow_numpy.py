@@ -123,7 +123,7 @@ def _shapes(plans: Plans, arrays: Sequence[Any], save: bool) -> list[tf.TensorSh
     return [tf.TensorShape(shape) for shape in outputs + cached]
 
 
-def _cached_shape(config: Config, name: str, *size: int | None) -> tuple[int | None, ...]:
+def _cached_shape(config: Config, name: str, *size: Any) -> tuple[Any, ...]:
     batch, time_steps, units = size
     if config.checkpoint_every and time_steps is None:
         return (batch, None, units)
