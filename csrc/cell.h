@@ -69,14 +69,13 @@ struct BackwardRow {
   Slots<const T*> saved;    // (units); gate and pre may be null where the cell does not use them
   Slots<const T*> d_saved;  // (units), nullable
   const T* d_output;        // (units), nullable
-  T* dh;           // (padded) in: gradient of h from later steps; out: the part that bypasses the
-                   // recurrent product
-  T* pending;      // (padded) gradient of outputs that masked steps repeated from this one
-  T* dc;           // (padded) in: gradient of c from later steps; out: of c_prev
-  T* product;      // (padded) d(operand of the later phase's recurrent product)
-  T* reset_h;      // (padded) out: r * h_prev, two-phase cells
-  T* dg;           // (columns) vectors per block: out: gradients of the pre-activations
-  Index dg_block;  // from block to block in dg
+  T* dh;       // (padded) in: gradient of h from later steps; out: the part that bypasses the
+               // recurrent product
+  T* pending;  // (padded) gradient of outputs that masked steps repeated from this one
+  T* dc;       // (padded) in: gradient of c from later steps; out: of c_prev
+  T* product;  // (padded) d(operand of the later phase's recurrent product)
+  T* reset_h;  // (padded) out: r * h_prev, two-phase cells
+  T* dg;       // (blocks, columns) vectors: out: gradients of the pre-activations
 };
 
 // Everything that reaches h at this step.

@@ -23,8 +23,8 @@ struct Strips {
   Index size() const { return columns * capacity; }
 };
 
-// Pairs of a chunk in memory: a few more than there are, since strips and blocks that lie a
-// multiple of 4 KiB apart would compete for the same lines of the nearest cache.
+// Room for the pairs of a chunk: a few more than there are, since strips that lie a multiple of
+// 4 KiB apart would compete for the same lines of the nearest cache.
 constexpr Index padded_pairs(Index pairs) { return pairs + 8; }
 
 template <class T, int Width>
@@ -135,7 +135,7 @@ void multiply_transposed(const Strips<T>& a, Index first_strip, Index last_strip
   for (Index strip = first_strip; strip < last_strip; ++strip) {
     const Index width = split.size(strip);
     kTransposedTiles<T>.tile[width - 1][vectors - 1](a.data + column * a.capacity + first * width,
-                                                     count, b + first * strides.b_pair, strides,
+                                                     count, b, strides,
                                                      out + column * strides.out_row);
     column += width;
   }

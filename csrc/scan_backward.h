@@ -27,6 +27,7 @@ class BackwardScan {
         act_(p.activation, p.recurrent_activation),
         blocks_(blocks_of<T>(p.units)),
         padded_(blocks_ * L),
+        row_columns_(blocks_ * C::columns * L),
         weights_(p, a) {}
 
   void run(Team& team) {
@@ -73,7 +74,7 @@ class BackwardScan {
       if (pairs_ > 0)
         team.run(weight_items + input_items, [&](Index item, int worker) {
           if (item < weight_items)
-            weights_.add(item, dg_, pairs_);
+            weights_.add(item, dg_, pairs_, worker_scratch(worker).stretch);
           else
             input_item(worker_scratch(worker), (item - weight_items) * kInputRows);
         });
@@ -104,6 +105,7 @@ class BackwardScan {
     BackwardRow<T>* row;  // (group rows)
     Index* batch_row;     // (group rows)
     const T** operand;    // rows of A of a product
+    T* stretch;           // scratch of the weights' gradients
   };
 
   bool per_gate_x() const { return p_.dropout_x_masks > 1; }
@@ -119,9 +121,7 @@ class BackwardScan {
 
   void lay_out_shared(Arena& arena) {
     const Index pairs = p_.batch * chunk_, state = p_.batch * padded_;
-    dg_.capacity = padded_pairs(pairs);
-    dg_.pair_step = C::columns * L;
-    dg_.data = arena.take<T>(blocks_ * dg_.block_step());
+    dg_ = arena.take<T>(pairs * row_columns_);
     pair_of_ = arena.take<Index>(pairs);
     place_ = arena.take<Place>(pairs);
     weights_.lay_out(arena, padded_pairs(pairs));
@@ -149,6 +149,7 @@ class BackwardScan {
     w.row = arena.take<BackwardRow<T>>(group_rows_);
     w.batch_row = arena.take<Index>(group_rows_);
     w.operand = arena.take<const T*>(group_rows_ > kInputRows ? group_rows_ : kInputRows);
+    w.stretch = arena.take<T>(WeightGradients<T, C>::kScratch);
     return w;
   }
 
@@ -229,8 +230,7 @@ class BackwardScan {
     row.dc = C::has_cell_state ? dc_ + b * padded_ : nullptr;
     row.product = two_phases ? product_ + b * padded_ : nullptr;
     row.reset_h = two_phases ? reset_h_ + b * padded_ : nullptr;
-    row.dg = dg_.at(0, pair);
-    row.dg_block = dg_.block_step();
+    row.dg = dg_ + pair * row_columns_;
   }
 
   // Hands what the products of this step multiplied to the weights' gradients.
@@ -282,7 +282,7 @@ class BackwardScan {
                                       const T* masks) {
       for (Index i = 0; i < n; ++i) w.operand[i] = w.row[i].dg + columns.first * L;
       const Panels<T>& b = transposed_[phase];
-      const Depth depth = {blocks_, inner, dg_.block_step(), part.count * L * b.width()};
+      const Depth depth = {blocks_, inner, C::columns * L, part.count * L * b.width()};
       multiply<T, false>(w.operand, n, depth, b, b_first, s % 2,
                          [&](const T* tile, Index panel, int panels, Index row, int rows) {
                            const int vectors = panels * b.vectors;
@@ -317,8 +317,9 @@ class BackwardScan {
     const Panels<T>& b = kernel_transposed_;
     const auto multiply_columns = [&](Columns columns, Index b_first, Index inner, bool add,
                                       const T* masks) {
-      for (Index i = 0; i < n; ++i) w.operand[i] = dg_.at(0, first + i) + columns.first * L;
-      const Depth depth = {blocks_, inner, dg_.block_step(), C::input.count * L * b.width()};
+      for (Index i = 0; i < n; ++i)
+        w.operand[i] = dg_ + (first + i) * row_columns_ + columns.first * L;
+      const Depth depth = {blocks_, inner, C::columns * L, C::input.count * L * b.width()};
       multiply<T, false>(
           w.operand, n, depth, b, b_first, false,
           [&](const T* tile, Index panel, int panels, Index row, int rows) {
@@ -356,7 +357,7 @@ class BackwardScan {
   const Problem& p_;
   const BackwardArgs& a_;
   const Act act_;
-  const Index blocks_, padded_;
+  const Index blocks_, padded_, row_columns_;
   Index chunk_ = 1, group_rows_ = 0, pairs_ = 0;
   Steps steps_ = {};
   const T *h_before_ = nullptr, *c_before_ = nullptr;
@@ -364,7 +365,7 @@ class BackwardScan {
   std::optional<Workspace> workspace_;
   std::size_t shared_bytes_ = 0, worker_bytes_ = 0;
   WeightGradients<T, C> weights_;
-  GateGradients<T> dg_;
+  T* dg_ = nullptr;           // (pairs, blocks, columns) vectors
   Index* pair_of_ = nullptr;  // (steps of the chunk, batch): place in dg, -1 where masked
   Place* place_ = nullptr;    // (pairs)
   T* reset_h_ = nullptr;      // (batch, padded), as is product_

@@ -11,25 +11,19 @@
 namespace recurra {
 namespace RECURRA_ISA {
 
-// Gradients of the pre-activations of a chunk's pairs: (blocks, pairs, columns) vectors, so that
-// what one block's weights need is one stretch of memory.
-template <class T>
-struct GateGradients {
-  T* data = nullptr;
-  Index capacity = 0;   // pairs there is room for
-  Index pair_step = 0;  // elements from pair to pair: a block's columns
-  Index block_step() const { return capacity * pair_step; }
-  T* at(Index block, Index pair) const { return data + block * block_step() + pair * pair_step; }
-};
-
 template <class T, class C>
 class WeightGradients {
   static constexpr int L = kLanes<T>;
   static constexpr Index kStretch = 256;    // pairs that stay in the nearest cache
   static constexpr Index kBlocks = 2;       // unit blocks of one item
   static constexpr Index kWantedItems = 8;  // for the threads to share
+  static constexpr Index kPlane = kStretch * L;
 
  public:
+  // A worker's scratch: one vector of each pair of a stretch after the other, for every column of
+  // an item's blocks.
+  static constexpr Index kScratch = kBlocks * C::columns * kPlane;
+
   WeightGradients(const Problem& p, const BackwardArgs& a)
       : p_(p), a_(a), blocks_(blocks_of<T>(p.units)) {}
 
@@ -64,17 +58,19 @@ class WeightGradients {
   }
   bool keeps_state() const { return recurrent_was_used(); }
 
-  // The work of one chunk: pairs of blocks, each cut into parts where there are few.
+  // The work of one chunk: groups of blocks, each cut into parts where there are few.  dg holds the
+  // gradients of the pre-activations: (pairs, blocks, columns) vectors.
   Index items() const { return block_groups() * parts(); }
-  void add(Index item, const GateGradients<T>& dg, Index pairs) {
+  void add(Index item, const T* dg, Index pairs, T* scratch) {
     const Index part = item % parts(), first = item / parts() * kBlocks;
     const Index blocks = blocks_ - first < kBlocks ? blocks_ - first : kBlocks;
-    if (a_.dbias && part == 0)
-      for (Index b = first; b < first + blocks; ++b) add_bias(b, dg, pairs);
     const EvenSplit stretches(pairs, kStretch);
-    for (Index i = 0, n = 0; i < stretches.parts; n += stretches.size(i++)) {
+    for (Index i = 0, pair = 0; i < stretches.parts; pair += stretches.size(i++)) {
+      const Index count = stretches.size(i);
+      for (Index b = 0; b < blocks; ++b)
+        copy_planes(dg, first + b, pair, count, part == 0, scratch + b * C::columns * kPlane);
       const auto add_to = [&](Product& product) {
-        product.add(first, blocks, part, parts(), dg, n, stretches.size(i));
+        product.add(first, blocks, part, parts(), scratch, pair, count);
       };
       add_to(input_);
       for (Product& product : recurrent_) add_to(product);
@@ -150,25 +146,26 @@ class WeightGradients {
       }
     }
 
-    void add(Index block, Index blocks, Index part, Index parts, const GateGradients<T>& dg,
-             Index pair, Index count) {
+    // `planes` hold dg of the pairs from `pair` on.
+    void add(Index block, Index blocks, Index part, Index parts, const T* planes, Index pair,
+             Index count) {
       if (!copies) return;
       const Index strips = rows[0].split().parts;
       const Index begin = strips * part / parts, end = strips * (part + 1) / parts;
       const auto multiply = [&](const Strips<T>& a, Index b, int column, int vectors,
                                 Index b_vector, Index out_vector) {
-        multiply_transposed(a, begin, end, pair, count, dg.at(b, 0) + (columns.first + column) * L,
-                            vectors, {dg.pair_step, b_vector, sum.width(), out_vector},
-                            sum.panel(b) + column * L);
+        multiply_transposed(
+            a, begin, end, pair, count, planes + (b * C::columns + columns.first + column) * kPlane,
+            vectors, {L, b_vector, sum.width(), out_vector}, sum.panel(block + b) + column * L);
       };
       if (across_blocks()) {
         for (int c = 0; c < columns.count; ++c)
-          multiply(rows[c], block, c, int(blocks), dg.block_step(), sum.panel_size());
+          multiply(rows[c], 0, c, int(blocks), C::columns * kPlane, sum.panel_size());
         return;
       }
-      for (Index b = block; b < block + blocks; ++b)
+      for (Index b = 0; b < blocks; ++b)
         for (int c = 0; c < columns.count; c += tile_vectors)
-          multiply(rows[0], b, c, tile_vectors, L, L);
+          multiply(rows[0], b, c, tile_vectors, kPlane, L);
     }
   };
 
@@ -179,14 +176,24 @@ class WeightGradients {
     return block_groups() ? (kWantedItems + block_groups() - 1) / block_groups() : 1;
   }
 
-  void add_bias(Index block, const GateGradients<T>& dg, Index pairs) {
-    T* to = dbias_ + block * C::columns * L;
-    const T* from = dg.at(block, 0);
+  // A block's columns of `count` pairs, a plane for each, and their sums to the bias.
+  void copy_planes(const T* dg, Index block, Index pair, Index count, bool add_bias, T* planes) {
+    const Index row = blocks_ * C::columns * L;
+    const T* from = dg + pair * row + block * C::columns * L;
+    T* bias = dbias_ + block * C::columns * L;
     Vec<T> sum[C::columns];
-    for (int c = 0; c < C::columns; ++c) sum[c] = load(to + c * L);
-    for (Index n = 0; n < pairs; ++n, from += dg.pair_step)
-      for (int c = 0; c < C::columns; ++c) sum[c] = sum[c] + load(from + c * L);
-    for (int c = 0; c < C::columns; ++c) store(to + c * L, sum[c]);
+    for (int c = 0; c < C::columns; ++c) sum[c] = load(bias + c * L);
+    for (Index n = 0; n < count; ++n, from += row) {
+      for (int at = 0; at < C::columns * L; at += 64 / int(sizeof(T)))
+        __builtin_prefetch(from + 12 * row + at);
+      for (int c = 0; c < C::columns; ++c) {
+        const Vec<T> v = load(from + c * L);
+        store(planes + c * kPlane + n * L, v);
+        sum[c] = sum[c] + v;
+      }
+    }
+    if (add_bias)
+      for (int c = 0; c < C::columns; ++c) store(bias + c * L, sum[c]);
   }
 
   const Problem& p_;

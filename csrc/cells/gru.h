@@ -69,7 +69,7 @@ struct GruResetAfter {
         dcandidate * act.main_slope(kept_pre(s.pre[2], u, lanes, candidate), candidate);
     const Vec<T> dr = add_n(dph * recurrent_part, d.gate[1], u, lanes);
     store(row.dh + u, dh * z);
-    T* out = row.dg + block * row.dg_block;
+    T* out = row.dg + block * (columns * L);
     store(out, keep_n<T>(dph, lanes));
     store(out + L, keep_n<T>(dz * act.gate_slope(kept_pre(s.pre[0], u, lanes, z), z), lanes));
     store(out + 2 * L, keep_n<T>(dr * act.gate_slope(kept_pre(s.pre[1], u, lanes, r), r), lanes));
@@ -125,7 +125,7 @@ struct GruResetBefore {
     const auto& s = row.saved;
     const auto& d = row.d_saved;
     const Vec<T> r = load_n(s.gate[1] + u, lanes), h_prev = load_n(row.h_prev + u, lanes);
-    T* out = row.dg + block * row.dg_block;
+    T* out = row.dg + block * (columns * L);
     if constexpr (phase == 1) {
       const Vec<T> z = load_n(s.gate[0] + u, lanes), candidate = load_n(s.gate[2] + u, lanes);
       const Vec<T> dh = incoming_dh(row, u, lanes);

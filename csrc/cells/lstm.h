@@ -76,7 +76,7 @@ struct Lstm {
     const Vec<T> dout = add_n(dh * active_c, d.gate[3], u, lanes);
     store(row.dc + u, dc * f);
     store(row.dh + u, splat(T(0)));
-    T* out = row.dg + block * row.dg_block;
+    T* out = row.dg + block * (columns * L);
     store(out, keep_n<T>(di * act.gate_slope(kept_pre(s.pre[0], u, lanes, i), i), lanes));
     store(out + L, keep_n<T>(df * act.gate_slope(kept_pre(s.pre[1], u, lanes, f), f), lanes));
     store(out + 2 * L, keep_n<T>(dg * act.main_slope(kept_pre(s.pre[2], u, lanes, g), g), lanes));

@@ -41,7 +41,7 @@ struct SimpleRnn {
     const Vec<T> h = load_n(row.saved.hidden_state + u, lanes);
     const Vec<T> dh = incoming_dh(row, u, lanes);
     store(row.dh + u, splat(T(0)));
-    store(row.dg + block * row.dg_block,
+    store(row.dg + u,
           keep_n<T>(dh * act.main_slope(kept_pre(row.saved.pre[0], u, lanes, h), h), lanes));
   }
 };
