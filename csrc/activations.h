@@ -241,7 +241,7 @@ inline Vec<T> activation_slope(Activation kind, Vec<T> x, Vec<T> y) {
       return y > zero ? splat(T(kSeluScale)) : y + splat(T(kSeluScale * kSeluAlpha));
     case Activation::gelu: {
       const Vec<T> density = vexp<T>(x * x * splat(T(-0.5))) * splat(T(0.39894228040143267794));
-      return fma(x, density, lane_by_lane<T>(x, normal_cdf));
+      return fma(x, density, lane_by_lane<T>(x, [](double v) { return normal_cdf(v); }));
     }
     case Activation::silu: {
       const Vec<T> s = vsigmoid<T>(x);

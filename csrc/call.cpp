@@ -102,6 +102,8 @@ class Call {
     const Array& ar = *in_.next("recurrent_kernel", true);
     if (ax.described) read_sizes(ax, ar);
     p_.checkpoint_every = recurra_checkpoint_steps(p_.checkpoint_every, p_.time_steps);
+    if (p_.products == Products::bfloat16 && p_.dtype != Dtype::float32)
+      fail("bfloat16 products are summed up in float32: the arrays must be float32, got float64");
     element_ = p_.dtype == Dtype::float32 ? Element::float32 : Element::float64;
     gate_units_ = p_.gates() * p_.units;
     x = in_.check(ax, "x", element_, {p_.batch, p_.time_steps, p_.features});
@@ -285,7 +287,7 @@ Problem problem_of_options(const std::int64_t* options) {
   check_range("activation", options[2], 0, std::size(kActivationNames) - 1);
   check_range("recurrent_activation", options[3], 0, std::size(kActivationNames) - 1);
   check_range("checkpoint_every", options[6], RECURRA_SQUARE_ROOT, std::int64_t(1) << 40);
-  check_range("products", options[7], 0, 0);
+  check_range("products", options[7], 0, 1);
   Problem p;
   p.cell = Cell(options[0]);
   p.reset_after = options[1] != 0;

@@ -11,6 +11,9 @@
 namespace recurra {
 
 #if defined(RECURRA_HAVE_X86_KERNELS)
+namespace avx512_bf16 {
+extern const Kernels kernels;
+}
 namespace avx512 {
 extern const Kernels kernels;
 }
@@ -30,10 +33,13 @@ int runnable_isas(const Kernels** out) {
 #if defined(RECURRA_EMULATE_AVX512)
   if (fma) out[n++] = &avx2::kernels;
   if (fma) out[n++] = &avx512::kernels;
+  if (fma) out[n++] = &avx512_bf16::kernels;
 #else
-  if (fma && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
-    out[n++] = &avx512::kernels;
+  const bool avx512 = fma && __builtin_cpu_supports("avx512f") &&
+                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                      __builtin_cpu_supports("avx512bw");
+  if (avx512 && __builtin_cpu_supports("avx512bf16")) out[n++] = &avx512_bf16::kernels;
+  if (avx512) out[n++] = &avx512::kernels;
   if (fma) out[n++] = &avx2::kernels;
 #endif
 #endif
@@ -44,7 +50,7 @@ int runnable_isas(const Kernels** out) {
 namespace {
 
 const Kernels* find(const char* name) {
-  const Kernels* all[3];
+  const Kernels* all[kIsas];
   const int n = runnable_isas(all);
   for (int i = 0; i < n; ++i)
     if (std::strcmp(name, all[i]->name) == 0) return all[i];
@@ -52,7 +58,7 @@ const Kernels* find(const char* name) {
 }
 
 const Kernels* first_choice() {
-  const Kernels* all[3];
+  const Kernels* all[kIsas];
   const int n = runnable_isas(all);
   const char* const asked = std::getenv("RECURRA_ISA");
   if (!asked || !*asked) return all[0];

@@ -175,7 +175,8 @@ struct Kernels {
 };
 
 // dispatch.cpp: the instruction sets this processor can run, best first, and the one in use.
-int runnable_isas(const Kernels** out);  // out has room for 3
+constexpr int kIsas = 4;
+int runnable_isas(const Kernels** out);  // out has room for kIsas
 const Kernels& active_kernels();
 bool select_isa(const char* name);  // false: unknown or not runnable here
 

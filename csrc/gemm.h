@@ -7,7 +7,7 @@
 
 #include <type_traits>
 
-#include "vec.h"
+#include "products.h"
 
 namespace recurra {
 namespace RECURRA_ISA {
@@ -60,12 +60,12 @@ struct Depth {
 };
 
 // A stretch of a product's k: rows of A and the panels of B that they meet.
-template <class T>
+template <class Op>
 struct Factors {
-  const T* const* a;  // rows
-  Index a_first;      // the first of a row's elements that is used
+  const Op* const* a;  // rows
+  Index a_first;       // the first of a row's elements that is used
   Depth depth;
-  const T* b;     // the first panel's first row
+  const Op* b;    // the first panel's first row
   Index b_k;      // from k to k in B, in elements
   Index b_panel;  // from panel to panel in B
 };
@@ -73,10 +73,11 @@ struct Factors {
 // tile[m][p][v] = init[m][p][v] + sum_k a[m][k] b[k][p][v], over one factor after the other.
 //   a     with PerVector each k holds a_k values, one for every vector of the panel
 //   init  the first row of initial values, the next ones init_row elements apart; null for zero
-template <class T, int Rows, int Vectors, int Panels, bool PerVector>
-__attribute__((noinline)) void multiply_tile(const Factors<T>* factors, int count, const T* init,
-                                             Index init_row, Index init_panel, Index a_k, T* tile,
-                                             Index tile_row) {
+template <class Op, int Rows, int Vectors, int Panels, bool PerVector>
+__attribute__((noinline)) void multiply_tile(const Factors<Op>* factors, int count,
+                                             const Sum<Op>* init, Index init_row, Index init_panel,
+                                             Index a_k, Sum<Op>* tile, Index tile_row) {
+  using T = Sum<Op>;
   constexpr int L = kLanes<T>;
   constexpr int N = Panels * Vectors;
   Vec<T> acc[Rows][N];
@@ -86,17 +87,17 @@ __attribute__((noinline)) void multiply_tile(const Factors<T>* factors, int coun
     for (int n = 0; n < N; ++n)
       acc[m][n] = init ? load(init + m * init_row + (n / Vectors) * init_panel + (n % Vectors) * L)
                        : splat(T(0));
-  for (const Factors<T>* f = factors; f != factors + count; ++f) {
-    const T* rows[Rows];
+  for (const Factors<Op>* f = factors; f != factors + count; ++f) {
+    const Op* rows[Rows];
 #pragma GCC unroll 8
     for (int m = 0; m < Rows; ++m) rows[m] = f->a[m] + f->a_first;
     const Index step = PerVector ? a_k : 1, b_k = f->b_k, b_panel = f->b_panel;
     for (Index o = 0; o < f->depth.outer; ++o) {
-      const T* bk = f->b + o * f->depth.b_step;
+      const Op* bk = f->b + o * f->depth.b_step;
       Index at = o * f->depth.a_step;
       for (Index k = 0; k < f->depth.inner; ++k) {
         __builtin_prefetch(bk + 12 * b_k);
-        Vec<T> bv[N];
+        Vec<Op> bv[N];
 #pragma GCC unroll 12
         for (int n = 0; n < N; ++n) bv[n] = load(bk + (n / Vectors) * b_panel + (n % Vectors) * L);
 #pragma GCC unroll 8
@@ -106,7 +107,7 @@ __attribute__((noinline)) void multiply_tile(const Factors<T>* factors, int coun
             for (int n = 0; n < N; ++n)
               acc[m][n] = fma(splat(rows[m][at + n % Vectors]), bv[n], acc[m][n]);
           } else {
-            const Vec<T> am = splat(rows[m][at]);
+            const Vec<Op> am = splat(rows[m][at]);
 #pragma GCC unroll 12
             for (int n = 0; n < N; ++n) acc[m][n] = fma(am, bv[n], acc[m][n]);
           }
@@ -122,36 +123,37 @@ __attribute__((noinline)) void multiply_tile(const Factors<T>* factors, int coun
     for (int n = 0; n < N; ++n) store(tile + m * tile_row + n * L, acc[m][n]);
 }
 
-template <class T>
-using TileFn = void (*)(const Factors<T>*, int, const T*, Index, Index, Index, T*, Index);
+template <class Op>
+using TileFn = void (*)(const Factors<Op>*, int, const Sum<Op>*, Index, Index, Index, Sum<Op>*,
+                        Index);
 
-template <class T>
+template <class Op>
 struct TileTable {
-  TileFn<T> plain[kMaxTileRows][kMaxVectors][kMaxPanels] = {};
-  TileFn<T> per_vector[kMaxTileRows][kMaxVectors][kMaxPanels] = {};
+  TileFn<Op> plain[kMaxTileRows][kMaxVectors][kMaxPanels] = {};
+  TileFn<Op> per_vector[kMaxTileRows][kMaxVectors][kMaxPanels] = {};
 };
 
-template <class T, int R, int V, int P>
-constexpr void fill_tile(TileTable<T>& t) {
+template <class Op, int R, int V, int P>
+constexpr void fill_tile(TileTable<Op>& t) {
   if constexpr (tile_exists(R, V, P) && P <= panels_for(R, V)) {
-    t.plain[R - 1][V - 1][P - 1] = &multiply_tile<T, R, V, P, false>;
-    t.per_vector[R - 1][V - 1][P - 1] = &multiply_tile<T, R, V, P, true>;
+    t.plain[R - 1][V - 1][P - 1] = &multiply_tile<Op, R, V, P, false>;
+    t.per_vector[R - 1][V - 1][P - 1] = &multiply_tile<Op, R, V, P, true>;
   }
   if constexpr (P < kMaxPanels)
-    fill_tile<T, R, V, P + 1>(t);
+    fill_tile<Op, R, V, P + 1>(t);
   else if constexpr (V < kMaxVectors)
-    fill_tile<T, R, V + 1, 1>(t);
+    fill_tile<Op, R, V + 1, 1>(t);
   else if constexpr (R < kMaxTileRows)
-    fill_tile<T, R + 1, 1, 1>(t);
+    fill_tile<Op, R + 1, 1, 1>(t);
 }
-template <class T>
-constexpr TileTable<T> make_tile_table() {
-  TileTable<T> t{};
-  fill_tile<T, 1, 1, 1>(t);
+template <class Op>
+constexpr TileTable<Op> make_tile_table() {
+  TileTable<Op> t{};
+  fill_tile<Op, 1, 1, 1>(t);
   return t;
 }
-template <class T>
-inline constexpr TileTable<T> kTiles = make_tile_table<T>();
+template <class Op>
+inline constexpr TileTable<Op> kTiles = make_tile_table<Op>();
 
 // `total` rows in the fewest tiles of at most `most` rows, as even as they can be.
 struct EvenSplit {
@@ -165,25 +167,25 @@ struct EvenSplit {
 };
 
 // A weight matrix in panels of `vectors` vectors: panel p, row k at data + (p*depth + k)*width.
-template <class T>
+template <class Op>
 struct Panels {
-  T* data = nullptr;
+  Op* data = nullptr;
   Index count = 0;  // panels
-  Index depth = 0;  // rows k
+  Index depth = 0;  // rows k, or pairs of them
   int vectors = 0;
-  Index width() const { return Index(vectors) * kLanes<T>; }
+  Index width() const { return Index(vectors) * kLanes<Op>; }
   Index panel_size() const { return depth * width(); }
-  const T* panel(Index p) const { return data + p * panel_size(); }
-  T* panel(Index p) { return data + p * panel_size(); }
+  const Op* panel(Index p) const { return data + p * panel_size(); }
+  Op* panel(Index p) { return data + p * panel_size(); }
   Index size() const { return count * panel_size(); }
 };
 
 // One product of A (row pointers) and B.
-template <class T>
+template <class Op>
 struct Product {
-  const T* const* a;
+  const Op* const* a;
   Depth depth;
-  const Panels<T>* b;
+  const Panels<Op>* b;
   Index b_first = 0;  // the first of B's rows that is used, in elements of a panel
 };
 
@@ -201,16 +203,18 @@ struct Initial {
 // from the nearest cache by all rows after the first.  `descending` takes the panels from the last
 // to the first: a loop that alternates finds half of what it last read still in the cache, where
 // one that always starts at the first finds nothing once B is larger than the cache.
-template <class T, bool PerVector, int Products, class Body>
-RECURRA_INLINE void multiply(const Product<T> (&products)[Products], Index rows, Index first_panel,
-                             Index last_panel, Initial<T> init, bool descending, Body&& body) {
+template <class Op, bool PerVector, int Products, class Body>
+RECURRA_INLINE void multiply(const Product<Op> (&products)[Products], Index rows, Index first_panel,
+                             Index last_panel, Initial<Sum<Op>> init, bool descending,
+                             Body&& body) {
+  using T = Sum<Op>;
   constexpr int L = kLanes<T>;
   if (rows == 0) return;
   const int v = products[0].b->vectors, v_tile = vectors_per_tile(rows, v);
   const EvenSplit split(rows, max_rows_for(v_tile));
   const int widest = v_tile == v ? panels_for(int(split.size(0)), v) : 1;
   alignas(64) T tile[kMaxTileRows * kMaxTileVectors * L];
-  const auto& table = PerVector ? kTiles<T>.per_vector : kTiles<T>.plain;
+  const auto& table = PerVector ? kTiles<Op>.per_vector : kTiles<Op>.plain;
   const Index strips = (last_panel - first_panel + widest - 1) / widest;
   for (Index i = 0; i < strips; ++i) {
     const Index p = first_panel + (descending ? strips - 1 - i : i) * widest;
@@ -219,9 +223,9 @@ RECURRA_INLINE void multiply(const Product<T> (&products)[Products], Index rows,
     for (Index part = 0; part < split.parts; ++part) {
       const int n = int(split.size(part));
       for (int first = 0; first < v; first += v_tile) {
-        Factors<T> factors[Products];
+        Factors<Op> factors[Products];
         for (int f = 0; f < Products; ++f) {
-          const Product<T>& from = products[f];
+          const Product<Op>& from = products[f];
           factors[f] = {from.a + row,    PerVector ? first : 0,
                         from.depth,      from.b->panel(p) + from.b_first + first * L,
                         from.b->width(), from.b->panel_size()};
@@ -238,18 +242,18 @@ RECURRA_INLINE void multiply(const Product<T> (&products)[Products], Index rows,
 }
 
 // The same for one product, which starts from zero, and all panels.
-template <class T, bool PerVector, class Body>
-RECURRA_INLINE void multiply(const T* const* a, Index rows, Depth depth, const Panels<T>& b,
+template <class Op, bool PerVector, class Body>
+RECURRA_INLINE void multiply(const Op* const* a, Index rows, Depth depth, const Panels<Op>& b,
                              Index b_first, bool descending, Body&& body) {
-  const Product<T> products[] = {{a, depth, &b, b_first}};
-  multiply<T, PerVector>(products, rows, 0, b.count, {}, descending, body);
+  const Product<Op> products[] = {{a, depth, &b, b_first}};
+  multiply<Op, PerVector>(products, rows, 0, b.count, {}, descending, body);
 }
 
 // How a plain (not gate-interleaved) matrix of `columns` columns is cut into panels.
-template <class T>
-inline Panels<T> plain_panels(Index columns, Index depth) {
-  const Index vectors = (columns + kLanes<T> - 1) / kLanes<T>;
-  Panels<T> p;
+template <class Op>
+inline Panels<Op> plain_panels(Index columns, Index depth) {
+  const Index vectors = (columns + kLanes<Op> - 1) / kLanes<Op>;
+  Panels<Op> p;
   p.count = (vectors + kMaxVectors - 1) / kMaxVectors;
   if (p.count == 0) p.count = 1;
   p.vectors = int((vectors + p.count - 1) / p.count);

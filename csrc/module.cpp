@@ -147,7 +147,7 @@ NB_MODULE(_engine, m) {
   m.def(
       "isas",
       [] {
-        const Kernels* all[3];
+        const Kernels* all[kIsas];
         nb::list l;
         for (int i = 0, n = runnable_isas(all); i < n; ++i) l.append(nb::str(all[i]->name));
         return l;
@@ -158,7 +158,7 @@ NB_MODULE(_engine, m) {
       "set_isa",
       [](const std::string& name) {
         if (select_isa(name.c_str())) return;
-        const Kernels* all[3];
+        const Kernels* all[kIsas];
         std::string known;
         for (int i = 0, n = runnable_isas(all); i < n; ++i)
           known += std::string(i ? ", " : "") + all[i]->name;

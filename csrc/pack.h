@@ -20,22 +20,25 @@ RECURRA_INLINE Index blocks_of(Index units) {
 }
 
 // One panel per unit block: the block's columns `part` of a (rows, gates*units) matrix.
-template <class T>
-Panels<T> gate_panels(Index units, Index rows, Columns part) {
-  Panels<T> p;
-  p.count = blocks_of<T>(units);
-  p.depth = rows;
+template <class Op>
+Panels<Op> gate_panels(Index units, Index depth, Columns part) {
+  Panels<Op> p;
+  p.count = blocks_of<Op>(units);
+  p.depth = depth;
   p.vectors = part.count;
   return p;
 }
-template <class T, class C>
-void pack_gates(const T* w, Index units, int gates, Columns part, Panels<T>& out, Index block) {
+// P says what of it a product multiplies (see products.h).
+template <class T, class C, class P>
+void pack_gates(const T* w, Index rows, Index units, int gates, Columns part,
+                Panels<typename P::Operand>& out, Index block) {
   constexpr int L = kLanes<T>;
   const int lanes = lanes_of<T>(units, block);
-  for (Index k = 0; k < out.depth; ++k)
+  for (Index step = 0; step < out.depth; ++step)
     for (int c = 0; c < part.count; ++c) {
-      const T* from = w + k * gates * units + C::column_gate[part.first + c] * units + block * L;
-      store(out.panel(block) + (k * part.count + c) * L, load_n(from, lanes));
+      const T* from = w + C::column_gate[part.first + c] * units + block * L;
+      const auto row = [&](Index k) { return load_n(from + k * gates * units, lanes); };
+      store(out.panel(block) + (step * part.count + c) * L, P::operand(step, rows, row));
     }
 }
 // The inverse, for gradients: the panel's rows into the matrix.
@@ -52,13 +55,13 @@ void unpack_gates(const Panels<T>& in, Index units, int gates, Columns part, Ind
 
 // The transpose, for products with the pre-activations' gradients: k runs over (block, column of
 // `part`, lane), the panels over the matrix's rows.
-template <class T, class C>
-void pack_transposed(const T* w, Index rows, Index units, int gates, Columns part, Panels<T>& out,
-                     Index panel) {
+template <class T, class C, class P>
+void pack_transposed(const T* w, Index rows, Index units, int gates, Columns part,
+                     Panels<typename P::Operand>& out, Index panel) {
   constexpr int L = kLanes<T>;
   const Index width = out.width();
-  T* to = out.panel(panel);
-  std::memset(to, 0, sizeof(T) * std::size_t(out.panel_size()));
+  auto* to = out.panel(panel);
+  std::memset(to, 0, sizeof(*to) * std::size_t(out.panel_size()));
   const Index blocks = blocks_of<T>(units);
   for (Index j = 0; j < width; ++j) {
     const Index row = panel * width + j;
@@ -67,8 +70,8 @@ void pack_transposed(const T* w, Index rows, Index units, int gates, Columns par
       const int lanes = lanes_of<T>(units, b);
       for (int c = 0; c < part.count; ++c) {
         const T* from = w + row * gates * units + C::column_gate[part.first + c] * units + b * L;
-        T* at = to + ((b * part.count + c) * L) * width + j;
-        for (int l = 0; l < lanes; ++l) at[l * width] = from[l];
+        const Index k = (b * part.count + c) * L;
+        for (int l = 0; l < lanes; ++l) P::put(to, k + l, width, j, from[l]);
       }
     }
   }

@@ -13,8 +13,9 @@
 namespace recurra {
 namespace RECURRA_ISA {
 
-template <class T, class C, class Act>
+template <class T, class C, class Act, class P>
 class BackwardScan {
+  using Operand = typename P::Operand;
   static constexpr int L = kLanes<T>;
   static constexpr bool two_phases = C::phases == 2;
   static constexpr Index kPairs = 512;     // per chunk, if one step has no more
@@ -74,7 +75,7 @@ class BackwardScan {
       if (pairs_ > 0)
         team.run(weight_items + input_items, [&](Index item, int worker) {
           if (item < weight_items)
-            weights_.add(item, dg_, pairs_, worker_scratch(worker).stretch);
+            weights_.add(item, dg_, worker_scratch(worker).stretch);
           else
             input_item(worker_scratch(worker), (item - weight_items) * kInputRows);
         });
@@ -102,10 +103,11 @@ class BackwardScan {
 
  private:
   struct Worker {
-    BackwardRow<T>* row;  // (group rows)
-    Index* batch_row;     // (group rows)
-    const T** operand;    // rows of A of a product
-    T* stretch;           // scratch of the weights' gradients
+    BackwardRow<T>* row;      // (group rows)
+    Index* batch_row;         // (group rows)
+    const T** multiplied;     // (group rows): what a forward product multiplied
+    const Operand** operand;  // rows of A of a product
+    Operand* stretch;         // scratch of the weights' gradients
   };
 
   bool per_gate_x() const { return p_.dropout_x_masks > 1; }
@@ -122,17 +124,19 @@ class BackwardScan {
   void lay_out_shared(Arena& arena) {
     const Index pairs = p_.batch * chunk_, state = p_.batch * padded_;
     dg_ = arena.take<T>(pairs * row_columns_);
+    dg_copies_ = arena.take<Operand>(P::converts ? pairs * P::steps(row_columns_) : 0);
     pair_of_ = arena.take<Index>(pairs);
     place_ = arena.take<Place>(pairs);
-    weights_.lay_out(arena, padded_pairs(pairs));
+    weights_.lay_out(arena, pairs);
     for (int phase = 0; phase < C::phases; ++phase) {
-      transposed_[phase] = plain_panels<T>(p_.units, blocks_ * C::recurrent[phase].count * L);
-      transposed_[phase].data = arena.take<T>(transposed_[phase].size());
+      transposed_[phase] =
+          plain_panels<Operand>(p_.units, P::steps(blocks_ * C::recurrent[phase].count * L));
+      transposed_[phase].data = arena.take<Operand>(transposed_[phase].size());
     }
     reset_h_ = arena.take<T>(two_phases ? state : 0);
     product_ = arena.take<T>(two_phases ? state : 0);
-    kernel_transposed_ = plain_panels<T>(p_.features, blocks_ * C::input.count * L);
-    kernel_transposed_.data = arena.take<T>(a_.dx ? kernel_transposed_.size() : 0);
+    kernel_transposed_ = plain_panels<Operand>(p_.features, P::steps(blocks_ * C::input.count * L));
+    kernel_transposed_.data = arena.take<Operand>(a_.dx ? kernel_transposed_.size() : 0);
     dh_ = arena.take<T>(state);
     pending_ = arena.take<T>(state);
     dc_ = arena.take<T>(C::has_cell_state ? state : 0);
@@ -144,12 +148,21 @@ class BackwardScan {
     return lay_out_worker(arena);
   }
 
+  // dg of a pair as the products with transposed kernels multiply it.
+  const Operand* dg_operands(Index pair) const {
+    if constexpr (P::converts)
+      return dg_copies_ + pair * P::steps(row_columns_);
+    else
+      return dg_ + pair * row_columns_;
+  }
+
   Worker lay_out_worker(Arena& arena) {
     Worker w;
     w.row = arena.take<BackwardRow<T>>(group_rows_);
     w.batch_row = arena.take<Index>(group_rows_);
-    w.operand = arena.take<const T*>(group_rows_ > kInputRows ? group_rows_ : kInputRows);
-    w.stretch = arena.take<T>(WeightGradients<T, C>::kScratch);
+    w.multiplied = arena.take<const T*>(group_rows_);
+    w.operand = arena.take<const Operand*>(group_rows_ > kInputRows ? group_rows_ : kInputRows);
+    w.stretch = arena.take<Operand>(WeightGradients<T, C, P>::kScratch);
     return w;
   }
 
@@ -170,11 +183,11 @@ class BackwardScan {
       if (item < recurrent) {
         const int first = p_.time_steps > 1 || a_.dh0 ? 0 : 1;  // see step_back
         for (int phase = first; phase < C::phases; ++phase)
-          pack_transposed<T, C>(static_cast<const T*>(a_.recurrent_kernel), p_.units, p_.units,
-                                p_.gates(), C::recurrent[phase], transposed_[phase], item);
+          pack_transposed<T, C, P>(static_cast<const T*>(a_.recurrent_kernel), p_.units, p_.units,
+                                   p_.gates(), C::recurrent[phase], transposed_[phase], item);
       } else if (item < recurrent + input) {
-        pack_transposed<T, C>(static_cast<const T*>(a_.kernel), p_.features, p_.units, p_.gates(),
-                              C::input, kernel_transposed_, item - recurrent);
+        pack_transposed<T, C, P>(static_cast<const T*>(a_.kernel), p_.features, p_.units,
+                                 p_.gates(), C::input, kernel_transposed_, item - recurrent);
       } else {
         weights_.clear(item - recurrent - input);
       }
@@ -191,6 +204,7 @@ class BackwardScan {
         pair_of_[(s - s0) * p_.batch + b] = keep ? pairs_ : -1;
         if (keep) place_[pairs_++] = {b, s};
       }
+    weights_.begin(pairs_);
   }
 
   const T* previous(const void* states, const T* before, Index b, Index s) const {
@@ -237,13 +251,13 @@ class BackwardScan {
   void keep_operands(const Worker& w, Index s, Index n, Index first_pair) {
     if (a_.dkernel) {
       for (Index i = 0; i < n; ++i)
-        w.operand[i] = static_cast<const T*>(a_.x) +
-                       (w.batch_row[i] * p_.time_steps + input_time(s)) * p_.features;
-      weights_.keep_input(w.operand, w.batch_row, n, first_pair);
+        w.multiplied[i] = static_cast<const T*>(a_.x) +
+                          (w.batch_row[i] * p_.time_steps + input_time(s)) * p_.features;
+      weights_.keep_input(w.multiplied, w.batch_row, n, first_pair);
     }
     if (weights_.keeps_state()) {
-      for (Index i = 0; i < n; ++i) w.operand[i] = w.row[i].h_prev;
-      weights_.keep_state(0, w.operand, w.batch_row, n, first_pair);
+      for (Index i = 0; i < n; ++i) w.multiplied[i] = w.row[i].h_prev;
+      weights_.keep_state(0, w.multiplied, w.batch_row, n, first_pair);
     }
   }
 
@@ -272,33 +286,40 @@ class BackwardScan {
       for (Index block = 0; block < blocks_; ++block)
         C::template backward<phase>(act_, w.row[i], block, lanes_of<T>(p_.units, block));
     if (phase == 1 && weights_.keeps_state()) {
-      for (Index i = 0; i < n; ++i) w.operand[i] = w.row[i].reset_h;
-      weights_.keep_state(1, w.operand, w.batch_row, n, first_pair);
+      for (Index i = 0; i < n; ++i) w.multiplied[i] = w.row[i].reset_h;
+      weights_.keep_state(1, w.multiplied, w.batch_row, n, first_pair);
     }
+    if constexpr (P::converts)
+      for (Index pair = first_pair; pair < first_pair + n; ++pair)
+        P::row(dg_ + pair * row_columns_, row_columns_, 1,
+               dg_copies_ + pair * P::steps(row_columns_));
     if (!product) return;
     // d(operand) = dg . recurrent_kernel^T; of phase 0 it is h_prev's and joins dh.
     T* const BackwardRow<T>::* target = phase == 0 ? &BackwardRow<T>::dh : &BackwardRow<T>::product;
     const auto multiply_columns = [&](Columns columns, Index b_first, Index inner, bool add,
                                       const T* masks) {
-      for (Index i = 0; i < n; ++i) w.operand[i] = w.row[i].dg + columns.first * L;
-      const Panels<T>& b = transposed_[phase];
-      const Depth depth = {blocks_, inner, C::columns * L, part.count * L * b.width()};
-      multiply<T, false>(w.operand, n, depth, b, b_first, s % 2,
-                         [&](const T* tile, Index panel, int panels, Index row, int rows) {
-                           const int vectors = panels * b.vectors;
-                           for (int m = 0; m < rows; ++m) {
-                             T* to = w.row[row + m].*target;
-                             for (int v = 0; v < vectors; ++v) {
-                               const Index block = panel * b.vectors + v;
-                               if (block >= blocks_) break;
-                               Vec<T> d = load(tile + (m * vectors + v) * L);
-                               if (masks)
-                                 d = d * load_n(masks + w.batch_row[row + m] * p_.units + block * L,
-                                                lanes_of<T>(p_.units, block));
-                               store(to + block * L, add ? load(to + block * L) + d : d);
-                             }
-                           }
-                         });
+      for (Index i = 0; i < n; ++i)
+        w.operand[i] = dg_operands(first_pair + i) + P::steps(columns.first * L);
+      const Panels<Operand>& b = transposed_[phase];
+      const Depth depth = {blocks_, P::steps(inner), P::steps(C::columns * L),
+                           P::steps(part.count * L) * b.width()};
+      multiply<Operand, false>(
+          w.operand, n, depth, b, b_first, s % 2,
+          [&](const T* tile, Index panel, int panels, Index row, int rows) {
+            const int vectors = panels * b.vectors;
+            for (int m = 0; m < rows; ++m) {
+              T* to = w.row[row + m].*target;
+              for (int v = 0; v < vectors; ++v) {
+                const Index block = panel * b.vectors + v;
+                if (block >= blocks_) break;
+                Vec<T> d = load(tile + (m * vectors + v) * L);
+                if (masks)
+                  d = d * load_n(masks + w.batch_row[row + m] * p_.units + block * L,
+                                 lanes_of<T>(p_.units, block));
+                store(to + block * L, add ? load(to + block * L) + d : d);
+              }
+            }
+          });
     };
     const T* masks = static_cast<const T*>(a_.dropout_h);
     if (!masks || !per_gate_h()) {
@@ -306,7 +327,7 @@ class BackwardScan {
       return;
     }
     for (int c = 0; c < part.count; ++c)
-      multiply_columns({part.first + c, 1}, c * L * transposed_[phase].width(), L,
+      multiply_columns({part.first + c, 1}, P::steps(c * L) * transposed_[phase].width(), L,
                        phase == 0 || c > 0,
                        masks + C::column_gate[part.first + c] * p_.batch * p_.units);
   }
@@ -314,13 +335,14 @@ class BackwardScan {
   // dx of a stretch of pairs.
   void input_item(Worker w, Index first) {
     const Index n = pairs_ - first < kInputRows ? pairs_ - first : kInputRows;
-    const Panels<T>& b = kernel_transposed_;
+    const Panels<Operand>& b = kernel_transposed_;
     const auto multiply_columns = [&](Columns columns, Index b_first, Index inner, bool add,
                                       const T* masks) {
       for (Index i = 0; i < n; ++i)
-        w.operand[i] = dg_ + (first + i) * row_columns_ + columns.first * L;
-      const Depth depth = {blocks_, inner, C::columns * L, C::input.count * L * b.width()};
-      multiply<T, false>(
+        w.operand[i] = dg_operands(first + i) + P::steps(columns.first * L);
+      const Depth depth = {blocks_, P::steps(inner), P::steps(C::columns * L),
+                           P::steps(C::input.count * L) * b.width()};
+      multiply<Operand, false>(
           w.operand, n, depth, b, b_first, false,
           [&](const T* tile, Index panel, int panels, Index row, int rows) {
             const int vectors = panels * b.vectors;
@@ -346,7 +368,7 @@ class BackwardScan {
       return;
     }
     for (int c = 0; c < C::input.count; ++c)
-      multiply_columns({C::input.first + c, 1}, c * L * b.width(), L, c > 0,
+      multiply_columns({C::input.first + c, 1}, P::steps(c * L) * b.width(), L, c > 0,
                        masks + C::column_gate[C::input.first + c] * p_.batch * p_.features);
   }
 
@@ -364,13 +386,14 @@ class BackwardScan {
   EvenSplit groups_ = EvenSplit(0, 1);
   std::optional<Workspace> workspace_;
   std::size_t shared_bytes_ = 0, worker_bytes_ = 0;
-  WeightGradients<T, C> weights_;
-  T* dg_ = nullptr;           // (pairs, blocks, columns) vectors
-  Index* pair_of_ = nullptr;  // (steps of the chunk, batch): place in dg, -1 where masked
-  Place* place_ = nullptr;    // (pairs)
-  T* reset_h_ = nullptr;      // (batch, padded), as is product_
+  WeightGradients<T, C, P> weights_;
+  T* dg_ = nullptr;               // (pairs, blocks, columns) vectors
+  Operand* dg_copies_ = nullptr;  // the same as operands, where they are converted
+  Index* pair_of_ = nullptr;      // (steps of the chunk, batch): place in dg, -1 where masked
+  Place* place_ = nullptr;        // (pairs)
+  T* reset_h_ = nullptr;          // (batch, padded), as is product_
   T* product_ = nullptr;
-  Panels<T> transposed_[C::phases], kernel_transposed_;
+  Panels<Operand> transposed_[C::phases], kernel_transposed_;
   T *dh_ = nullptr, *pending_ = nullptr, *dc_ = nullptr;  // (batch, padded)
   T* zeros_ = nullptr;
 };

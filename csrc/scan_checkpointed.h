@@ -12,7 +12,7 @@
 namespace recurra {
 namespace RECURRA_ISA {
 
-template <class T, class C, class Act>
+template <class T, class C, class Act, class P>
 class CheckpointedBackward {
  public:
   CheckpointedBackward(const Problem& p, const BackwardArgs& a) : p_(p), a_(a) {
@@ -26,8 +26,8 @@ class CheckpointedBackward {
   }
 
   void run(Team& team) {
-    ForwardScan<T, C, Act> forward(p_, again_);
-    BackwardScan<T, C, Act> backward(p_, back_);
+    ForwardScan<T, C, Act, P> forward(p_, again_);
+    BackwardScan<T, C, Act, P> backward(p_, back_);
     back_ = a_;
     backward.prepare(team);
     forward.prepare(team);

@@ -14,8 +14,9 @@
 namespace recurra {
 namespace RECURRA_ISA {
 
-template <class T, class C, class Act>
+template <class T, class C, class Act, class P>
 class ForwardScan {
+  using Operand = typename P::Operand;
   static constexpr int L = kLanes<T>;
   static constexpr bool two_phases = C::phases == 2;
   // Both products feed the same columns.
@@ -61,11 +62,11 @@ class ForwardScan {
 
     pack_bias<T, C>(static_cast<const T*>(a_.bias), p_.units, p_.gates(), bias_);
     team.run(blocks_, [&](Index block, int) {
-      pack_gates<T, C>(static_cast<const T*>(a_.kernel), p_.units, p_.gates(), C::input, kernel_,
-                       block);
+      pack_gates<T, C, P>(static_cast<const T*>(a_.kernel), p_.features, p_.units, p_.gates(),
+                          C::input, kernel_, block);
       for (int phase = 0; phase < C::phases; ++phase)
-        pack_gates<T, C>(static_cast<const T*>(a_.recurrent_kernel), p_.units, p_.gates(),
-                         C::recurrent[phase], recurrent_[phase], block);
+        pack_gates<T, C, P>(static_cast<const T*>(a_.recurrent_kernel), p_.units, p_.units,
+                            p_.gates(), C::recurrent[phase], recurrent_[phase], block);
     });
   }
 
@@ -93,12 +94,14 @@ class ForwardScan {
     T* c;
     T* update_gate;
     T* reset_h;
-    T* gx;             // (pairs, blocks, columns) vectors
-    T* dropped_x;      // (pairs, features [, columns])
-    T* dropped_h;      // (rows, units [, columns])
-    const T** x_rows;  // per pair
-    const T** h_rows;  // per kept row of a step
-    Index* kept;       // rows kept at a step
+    T* gx;                   // (pairs, blocks, columns) vectors
+    T* dropped_x;            // (pairs, features [, columns])
+    T* dropped_h;            // (rows, units [, columns])
+    Operand* x_copies;       // of the above, or of x and h themselves, where operands are
+    Operand* h_copies;       // converted
+    const Operand** x_rows;  // per pair
+    const Operand** h_rows;  // per kept row of a step
+    Index* kept;             // rows kept at a step
     ForwardRow<T>* row;
     unsigned char* current;  // which of state[] holds the row's h
     unsigned char* began;    // a step was kept
@@ -116,11 +119,11 @@ class ForwardScan {
   }
 
   void lay_out_shared(Arena& arena) {
-    kernel_ = gate_panels<T>(p_.units, p_.features, C::input);
-    kernel_.data = arena.take<T>(kernel_.size());
+    kernel_ = gate_panels<Operand>(p_.units, P::steps(p_.features), C::input);
+    kernel_.data = arena.take<Operand>(kernel_.size());
     for (int phase = 0; phase < C::phases; ++phase) {
-      recurrent_[phase] = gate_panels<T>(p_.units, p_.units, C::recurrent[phase]);
-      recurrent_[phase].data = arena.take<T>(recurrent_[phase].size());
+      recurrent_[phase] = gate_panels<Operand>(p_.units, P::steps(p_.units), C::recurrent[phase]);
+      recurrent_[phase].data = arena.take<Operand>(recurrent_[phase].size());
     }
     bias_ = arena.take<T>(row_columns_);
   }
@@ -136,8 +139,10 @@ class ForwardScan {
     g.dropped_x =
         arena.take<T>(a_.dropout_x ? pairs * p_.features * (per_gate_x() ? C::input.count : 1) : 0);
     g.dropped_h = arena.take<T>(a_.dropout_h ? g.rows * p_.units * kMaxGates : 0);
-    g.x_rows = arena.take<const T*>(pairs);
-    g.h_rows = arena.take<const T*>(g.rows);
+    g.x_copies = arena.take<Operand>(P::converts ? pairs * x_stretch() : 0);
+    g.h_copies = arena.take<Operand>(P::converts ? g.rows * P::steps(p_.units) * kMaxGates : 0);
+    g.x_rows = arena.take<const Operand*>(pairs);
+    g.h_rows = arena.take<const Operand*>(g.rows);
     g.kept = arena.take<Index>(g.rows);
     g.row = arena.take<ForwardRow<T>>(g.rows);
     g.current = arena.take<unsigned char>(g.rows);
@@ -146,6 +151,8 @@ class ForwardScan {
 
   bool per_gate_x() const { return p_.dropout_x_masks > 1; }
   bool per_gate_h() const { return p_.dropout_h_masks > 1; }
+  // Operands of a row of x.
+  Index x_stretch() const { return P::steps(p_.features) * (per_gate_x() ? C::input.count : 1); }
   Index slot_offset(Index b, Index s) const {
     return (b * (steps_.last - steps_.first) + s - steps_.first) * p_.units;
   }
@@ -204,7 +211,13 @@ class ForwardScan {
                               p_.features, C::input, dropped);
           row = dropped;
         }
-        g.x_rows[pairs++] = row;
+        if constexpr (P::converts) {
+          Operand* copy = g.x_copies + pairs * x_stretch();
+          P::row(row, p_.features, per_gate_x() ? C::input.count : 1, copy);
+          g.x_rows[pairs++] = copy;
+        } else {
+          g.x_rows[pairs++] = row;
+        }
       }
     return pairs;
   }
@@ -220,13 +233,13 @@ class ForwardScan {
             store(gx + c * L, load(bias_ + ((panel + q) * C::columns + c) * L));
         }
     };
-    const Product<T> products[] = {{g.x_rows, {1, p_.features, 0, 0}, &kernel_}};
+    const Product<Operand> products[] = {{g.x_rows, {1, P::steps(p_.features), 0, 0}, &kernel_}};
     const Initial<T> bias = {bias_, 0, C::columns * L};
     for_blocks([&](Index begin, Index end) {
       if (per_gate_x())
-        multiply<T, true>(products, pairs, begin, end, bias, false, write);
+        multiply<Operand, true>(products, pairs, begin, end, bias, false, write);
       else
-        multiply<T, false>(products, pairs, begin, end, bias, false, write);
+        multiply<Operand, false>(products, pairs, begin, end, bias, false, write);
     });
   }
 
@@ -280,12 +293,13 @@ class ForwardScan {
                                    save_};
       C::template forward<0>(act_, view);
     };
-    const Product<T> products[] = {
-        {g.x_rows + first_pair, {1, p_.features, 0, 0}, &kernel_},
-        {g.h_rows, {1, p_.units, 0, 0}, &recurrent_[0]},
+    const Product<Operand> products[] = {
+        {g.x_rows + first_pair, {1, P::steps(p_.features), 0, 0}, &kernel_},
+        {g.h_rows, {1, P::steps(p_.units), 0, 0}, &recurrent_[0]},
     };
     for_blocks([&](Index begin, Index end) {
-      multiply<T, false>(products, n, begin, end, {bias_, 0, C::columns * L}, s % 2, pointwise);
+      multiply<Operand, false>(products, n, begin, end, {bias_, 0, C::columns * L}, s % 2,
+                               pointwise);
     });
   }
 
@@ -299,7 +313,13 @@ class ForwardScan {
                             g.first + g.kept[i], p_.units, C::recurrent[phase], dropped);
         operand = dropped;
       }
-      g.h_rows[i] = operand;
+      if constexpr (P::converts) {
+        Operand* copy = g.h_copies + i * P::steps(p_.units) * kMaxGates;
+        P::row(operand, p_.units, per_gate ? C::recurrent[phase].count : 1, copy);
+        g.h_rows[i] = copy;
+      } else {
+        g.h_rows[i] = operand;
+      }
     }
   }
 
@@ -314,13 +334,14 @@ class ForwardScan {
                                    save_};
       C::template forward<phase>(act_, view);
     };
-    const Product<T> products[] = {{g.h_rows, {1, p_.units, 0, 0}, &recurrent_[phase]}};
+    const Product<Operand> products[] = {
+        {g.h_rows, {1, P::steps(p_.units), 0, 0}, &recurrent_[phase]}};
     const Initial<T> gx = {g.row[0].gx + part.first * L, row_columns_, C::columns * L};
     for_blocks([&](Index begin, Index end) {
       if (per_gate)
-        multiply<T, true>(products, n, begin, end, gx, s % 2, pointwise);
+        multiply<Operand, true>(products, n, begin, end, gx, s % 2, pointwise);
       else
-        multiply<T, false>(products, n, begin, end, gx, s % 2, pointwise);
+        multiply<Operand, false>(products, n, begin, end, gx, s % 2, pointwise);
     });
   }
 
@@ -386,7 +407,7 @@ class ForwardScan {
   EvenSplit groups_ = EvenSplit(0, 1);
   std::optional<Workspace> workspace_;
   std::size_t shared_bytes_ = 0, group_bytes_ = 0;
-  Panels<T> kernel_, recurrent_[C::phases];
+  Panels<Operand> kernel_, recurrent_[C::phases];
   T* bias_ = nullptr;
 };
 

@@ -11,10 +11,11 @@
 namespace recurra {
 namespace RECURRA_ISA {
 
-template <class T, class C>
+template <class T, class C, class P>
 class WeightGradients {
+  using Operand = typename P::Operand;
   static constexpr int L = kLanes<T>;
-  static constexpr Index kStretch = 256;    // pairs that stay in the nearest cache
+  static constexpr Index kStretch = 256;    // operands of pairs that stay in the nearest cache
   static constexpr Index kBlocks = 2;       // unit blocks of one item
   static constexpr Index kWantedItems = 8;  // for the threads to share
   static constexpr Index kPlane = kStretch * L;
@@ -29,7 +30,8 @@ class WeightGradients {
 
   bool wanted() const { return a_.dkernel || a_.drecurrent_kernel || a_.dbias; }
 
-  void lay_out(Arena& arena, Index capacity) {
+  void lay_out(Arena& arena, Index pairs) {
+    const Index capacity = padded_pairs(P::steps(pairs));
     if (a_.dkernel)
       input_.lay_out(arena, p_.features, C::input, a_.dropout_x ? p_.dropout_x_masks : 0, capacity,
                      blocks_);
@@ -40,6 +42,9 @@ class WeightGradients {
     dbias_ = arena.take<T>(blocks_ * C::columns * L);
   }
 
+  // How many pairs the chunk has that begins now.
+  void begin(Index pairs) { pairs_ = pairs; }
+
   void clear(Index block) {
     std::memset(dbias_ + block * C::columns * L, 0, sizeof(T) * C::columns * L);
     input_.clear(block);
@@ -48,29 +53,30 @@ class WeightGradients {
 
   // What the input product multiplied at pairs `pair` .. `pair`+count-1: rows of x, before dropout.
   void keep_input(const T* const* rows, const Index* batch_rows, Index count, Index pair) {
-    input_.keep(rows, static_cast<const T*>(a_.dropout_x), batch_rows, p_.batch, count, pair);
+    input_.keep(rows, static_cast<const T*>(a_.dropout_x), batch_rows, p_.batch, count, pair,
+                pairs_);
   }
   // The same for the recurrent product of `phase`.
   void keep_state(int phase, const T* const* rows, const Index* batch_rows, Index count,
                   Index pair) {
     recurrent_[phase].keep(rows, static_cast<const T*>(a_.dropout_h), batch_rows, p_.batch, count,
-                           pair);
+                           pair, pairs_);
   }
   bool keeps_state() const { return recurrent_was_used(); }
 
   // The work of one chunk: groups of blocks, each cut into parts where there are few.  dg holds the
   // gradients of the pre-activations: (pairs, blocks, columns) vectors.
   Index items() const { return block_groups() * parts(); }
-  void add(Index item, const T* dg, Index pairs, T* scratch) {
+  void add(Index item, const T* dg, Operand* scratch) {
     const Index part = item % parts(), first = item / parts() * kBlocks;
     const Index blocks = blocks_ - first < kBlocks ? blocks_ - first : kBlocks;
-    const EvenSplit stretches(pairs, kStretch);
-    for (Index i = 0, pair = 0; i < stretches.parts; pair += stretches.size(i++)) {
+    const EvenSplit stretches(P::steps(pairs_), kStretch);
+    for (Index i = 0, step = 0; i < stretches.parts; step += stretches.size(i++)) {
       const Index count = stretches.size(i);
       for (Index b = 0; b < blocks; ++b)
-        copy_planes(dg, first + b, pair, count, part == 0, scratch + b * C::columns * kPlane);
+        copy_planes(dg, first + b, step, count, part == 0, scratch + b * C::columns * kPlane);
       const auto add_to = [&](Product& product) {
-        product.add(first, blocks, part, parts(), scratch, pair, count);
+        product.add(first, blocks, part, parts(), scratch, step, count);
       };
       add_to(input_);
       for (Product& product : recurrent_) add_to(product);
@@ -102,7 +108,7 @@ class WeightGradients {
     bool mask_per_gate = false;
     int copies = 0;  // of each row; 0: this gradient is not wanted
     int tile_vectors = 1;
-    Strips<T> rows[kMaxGates];
+    Strips<Operand> rows[kMaxGates];
     Panels<T> sum;  // a panel per unit block
 
     // Tiles take a block's columns, or one column of two blocks where that is all that goes with
@@ -118,7 +124,7 @@ class WeightGradients {
         rows[c].columns = size;
         rows[c].capacity = capacity;
         rows[c].widest = max_rows_for(tile_vectors);
-        rows[c].data = arena.take<T>(rows[c].size());
+        rows[c].data = arena.take<Operand>(rows[c].size());
       }
       sum.count = blocks;
       sum.depth = size;
@@ -131,7 +137,7 @@ class WeightGradients {
     }
 
     void keep(const T* const* from, const T* masks, const Index* batch_rows, Index batch,
-              Index count, Index pair) const {
+              Index count, Index pair, Index pairs) const {
       constexpr Index kRows = 16;
       for (Index n = 0; n < count; n += kRows) {
         const Index most = count - n < kRows ? count - n : kRows;
@@ -141,21 +147,21 @@ class WeightGradients {
           if (masks)
             for (Index i = 0; i < most; ++i)
               mask_rows[i] = masks + (gate * batch + batch_rows[n + i]) * rows[c].columns;
-          pack_strips(from + n, masks ? mask_rows : nullptr, most, pair + n, rows[c]);
+          pack_strips<P, T>(from + n, masks ? mask_rows : nullptr, most, pair + n, pairs, rows[c]);
         }
       }
     }
 
-    // `planes` hold dg of the pairs from `pair` on.
-    void add(Index block, Index blocks, Index part, Index parts, const T* planes, Index pair,
+    // `planes` hold the operands of dg from `step` on.
+    void add(Index block, Index blocks, Index part, Index parts, const Operand* planes, Index step,
              Index count) {
       if (!copies) return;
       const Index strips = rows[0].split().parts;
       const Index begin = strips * part / parts, end = strips * (part + 1) / parts;
-      const auto multiply = [&](const Strips<T>& a, Index b, int column, int vectors,
+      const auto multiply = [&](const Strips<Operand>& a, Index b, int column, int vectors,
                                 Index b_vector, Index out_vector) {
         multiply_transposed(
-            a, begin, end, pair, count, planes + (b * C::columns + columns.first + column) * kPlane,
+            a, begin, end, step, count, planes + (b * C::columns + columns.first + column) * kPlane,
             vectors, {L, b_vector, sum.width(), out_vector}, sum.panel(block + b) + column * L);
       };
       if (across_blocks()) {
@@ -176,20 +182,27 @@ class WeightGradients {
     return block_groups() ? (kWantedItems + block_groups() - 1) / block_groups() : 1;
   }
 
-  // A block's columns of `count` pairs, a plane for each, and their sums to the bias.
-  void copy_planes(const T* dg, Index block, Index pair, Index count, bool add_bias, T* planes) {
-    const Index row = blocks_ * C::columns * L;
-    const T* from = dg + pair * row + block * C::columns * L;
+  // A block's columns of `count` steps (of a pair each, or of two) as the operands of a product, a
+  // plane for each column, and the sums of dg to the bias.
+  void copy_planes(const T* dg, Index block, Index step, Index count, bool add_bias,
+                   Operand* planes) {
+    const Index row = blocks_ * C::columns * L, first = P::first_of(step);
+    const Index last = P::first_of(step + count) < pairs_ ? P::first_of(step + count) : pairs_;
+    const T* from = dg + first * row + block * C::columns * L;
     T* bias = dbias_ + block * C::columns * L;
     Vec<T> sum[C::columns];
     for (int c = 0; c < C::columns; ++c) sum[c] = load(bias + c * L);
-    for (Index n = 0; n < count; ++n, from += row) {
+    for (Index n = 0; n < last - first; n = P::first_of(P::step_of(n) + 1)) {
       for (int at = 0; at < C::columns * L; at += 64 / int(sizeof(T)))
-        __builtin_prefetch(from + 12 * row + at);
+        __builtin_prefetch(from + (n + 12) * row + at);
       for (int c = 0; c < C::columns; ++c) {
-        const Vec<T> v = load(from + c * L);
-        store(planes + c * kPlane + n * L, v);
-        sum[c] = sum[c] + v;
+        const auto plane = [&](Index k) {
+          const Vec<T> v = load(from + k * row + c * L);
+          sum[c] = sum[c] + v;
+          return v;
+        };
+        store(planes + c * kPlane + P::step_of(n) * L,
+              P::operand(P::step_of(n), last - first, plane));
       }
     }
     if (add_bias)
@@ -199,6 +212,7 @@ class WeightGradients {
   const Problem& p_;
   const BackwardArgs& a_;
   const Index blocks_;
+  Index pairs_ = 0;
   Product input_, recurrent_[C::phases];
   T* dbias_ = nullptr;
 };

@@ -1,6 +1,6 @@
 // One vector of T on the instruction set this file is compiled for, and the few operations the
-// kernels need.  RECURRA_ISA_{AVX512,AVX2,GENERIC} picks the width; everything lives in a
-// namespace of that name so that the linker never mixes code for different processors.
+// kernels need.  RECURRA_ISA_{AVX512_BF16,AVX512,AVX2,GENERIC} picks the width; everything lives in
+// a namespace of that name so that the linker never mixes code for different processors.
 #pragma once
 
 #include <cstdint>
@@ -8,10 +8,17 @@
 
 #include "engine.h"
 
-#if defined(RECURRA_ISA_AVX512)
-#include <immintrin.h>
+#if defined(RECURRA_ISA_AVX512_BF16)
+#define RECURRA_ISA_AVX512
+#define RECURRA_ISA avx512_bf16
+#define RECURRA_ISA_NAME "avx512_bf16"
+#elif defined(RECURRA_ISA_AVX512)
 #define RECURRA_ISA avx512
 #define RECURRA_ISA_NAME "avx512"
+#endif
+
+#if defined(RECURRA_ISA_AVX512)
+#include <immintrin.h>
 #define RECURRA_VECTOR_BYTES 64
 #if !defined(RECURRA_EMULATE_AVX512)
 #define RECURRA_AVX512_INTRINSICS
@@ -40,17 +47,21 @@ struct VecTraits;
 template <>
 struct VecTraits<float> {
   using Vec = VecF;
+  using Sum = float;  // what sums of products of these are
   using Int = VecI32;
   using IntScalar = std::int32_t;
 };
 template <>
 struct VecTraits<double> {
   using Vec = VecD;
+  using Sum = double;
   using Int = VecI64;
   using IntScalar = std::int64_t;
 };
 template <class T>
 using Vec = typename VecTraits<T>::Vec;
+template <class T>
+using Sum = typename VecTraits<T>::Sum;
 template <class T>
 inline constexpr int kLanes = RECURRA_VECTOR_BYTES / sizeof(T);
 

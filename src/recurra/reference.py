@@ -19,11 +19,16 @@ Both functions take the arrays and options of one call by name:
 A masked step carries the state unchanged and repeats the previous output (zeros before the first
 kept step, even if h0 is given), or gives zeros with zero_output_for_mask=True. The last output is
 that of the last kept step either way.
+
+With bfloat16=True every operand of a matrix product, in the backward pass as well, is rounded to
+bfloat16 before it is multiplied: what the engine does for layers that compute in bfloat16. All else
+stays exact.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -80,7 +85,7 @@ def forward(cell: str | CellSpec, x: ArrayLike, **arguments: Any) -> Forward:
         x: (batch, time_steps, features), any real dtype; computed in float64.
         **arguments: kernel, recurrent_kernel, and optionally bias, h0, c0, mask, dropout_x,
             dropout_h (arrays, see the top of this module), activation, recurrent_activation
-            (names), reset_after, go_backwards, zero_output_for_mask (bool).
+            (names), reset_after, go_backwards, zero_output_for_mask, bfloat16 (bool).
 
     Raises:
         ValueError: if an array's shape does not fit, or an activation is unknown.
@@ -197,6 +202,7 @@ class _Run:
         reset_after: bool | None = None,
         go_backwards: bool = False,
         zero_output_for_mask: bool = False,
+        bfloat16: bool = False,
     ) -> None:
         spec = self.spec = CELLS[cell] if isinstance(cell, str) else cell
         values = np.asarray(x, dtype=np.float64)
@@ -252,8 +258,12 @@ class _Run:
         recurrent_act = _on_tape(by_role.get("recurrent_activation", activation))
         slot_names = spec.slots(activation, recurrent_activation, reset_after)
 
+        product = _bfloat16_product if bfloat16 else operator.matmul
+
         def recurrent(h: Var, gates: tuple[str, ...]) -> dict[str, Var]:
-            products = {gate: (h * factors_h[gate]) @ recurrent_kernels[gate] for gate in gates}
+            products = {
+                gate: product(h * factors_h[gate], recurrent_kernels[gate]) for gate in gates
+            }
             if recurrent_biases is None:
                 return products
             return {gate: products[gate] + recurrent_biases[gate] for gate in gates}
@@ -270,7 +280,7 @@ class _Run:
             for t in order:
                 kept = keep[:, t, np.newaxis]
                 gx = {
-                    gate: (self.x[t] * factors_x[gate]) @ kernels[gate] + biases[gate]
+                    gate: product(self.x[t] * factors_x[gate], kernels[gate]) + biases[gate]
                     for gate in spec.gates
                 }
                 new_state, record = spec.step(
@@ -321,6 +331,31 @@ def _stack(steps: list[Var], shape: tuple[int, ...]) -> Array:
     for t, step in enumerate(steps):
         stacked[:, t] = step.value
     return stacked
+
+
+def to_bfloat16(values: ArrayLike) -> Array:
+    """Each value as float32, rounded to the nearest bfloat16, ties to even; in float64.
+
+    Example:
+        >>> to_bfloat16([1.0, 1.00390625, 1.01171875, float("inf")])
+        array([1.     , 1.     , 1.015625,      inf])
+    """
+    with np.errstate(over="ignore"):
+        single = np.asarray(values, dtype=np.float32)
+    bits = single.view(np.uint32)
+    nearest = bits + (0x7FFF + (bits >> 16 & 1)).astype(np.uint32)
+    kept = np.where(np.isnan(single), bits | 0x400000, nearest) & np.uint32(0xFFFF0000)
+    return kept.astype(np.uint32).view(np.float32).astype(np.float64)
+
+
+def _bfloat16_product(a: Var, b: Var) -> Var:
+    """a @ b of rounded operands, differentiated as if nothing were rounded but operands."""
+
+    def rounded(var: Var) -> Var:
+        return Var(to_bfloat16(var.value), ((var, lambda d: d),))
+
+    product = rounded(a) @ rounded(b)
+    return Var(product.value, ((product, to_bfloat16),))
 
 
 def _on_tape(name: str) -> Callable[[Var], Var]:

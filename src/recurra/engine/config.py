@@ -119,6 +119,19 @@ class Config:
         """The values of `attributes`: how one problem is written in a call of the engine."""
         return tuple(self.attributes.values())
 
+    def computing(self, dtype: str) -> Config:
+        """The same computation as arrays of a type ask for it.
+
+        Args:
+            dtype: the type's name. With "bfloat16" the matrix products multiply bfloat16 numbers;
+                with any other the configuration stays as it is.
+
+        Example:
+            >>> Config("lstm").computing("bfloat16").bfloat16
+            True
+        """
+        return _in_bfloat16(self) if dtype == "bfloat16" else self
+
     def saving_every_step(self) -> Config:
         """The same computation without checkpoints: for a trace every step is an output anyway."""
         return replace(self, checkpoint_every=0) if self.checkpoint_every else self
@@ -141,3 +154,8 @@ class Config:
     def weight_shapes(self, features: int, units: int) -> dict[str, tuple[int, ...]]:
         """Shapes of kernel, recurrent_kernel and bias."""
         return self.spec.weight_shapes(features, units, self.reset_after)
+
+
+@functools.cache
+def _in_bfloat16(config: Config) -> Config:
+    return replace(config, bfloat16=True)

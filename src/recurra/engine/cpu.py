@@ -106,8 +106,8 @@ def verify(config: Config, dtype: str, platform: str = "cpu") -> tuple[bool, str
 
     Args:
         config: what is to be computed.
-        dtype: name of the arrays' type, e.g. "float32". Half precision is computed in float32 by
-            the hosts and counts as supported.
+        dtype: name of the arrays' type, e.g. "float32". For float16 and bfloat16 the hosts give
+            the engine float32 arrays; bfloat16 numbers are what its matrix products multiply then.
         platform: where the host keeps its arrays, e.g. "cpu", "gpu".
 
     Returns:
@@ -131,8 +131,14 @@ def verify(config: Config, dtype: str, platform: str = "cpu") -> tuple[bool, str
         from recurra import _engine
     except ImportError as error:
         return False, f"the compiled engine could not be loaded ({error}); reinstall recurra"
+    isa = _engine.isa()
+    if dtype == "bfloat16" or config.bfloat16:
+        computed = "bfloat16 products, float32 sums"
+        if isa != "avx512_bf16":
+            computed += " (emulated: the processor has no AVX512_BF16)"
+        return True, f"compiled engine on the CPU ({isa}), {computed}"
     computed = "float64" if dtype == "float64" else "float32"
-    return True, f"compiled engine on the CPU ({_engine.isa()}), computing in {computed}"
+    return True, f"compiled engine on the CPU ({isa}), computing in {computed}"
 
 
 def forward(
