@@ -399,17 +399,25 @@ def test_empty_batch_and_no_time_steps(cell: str, batch: int, time_steps: int) -
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize("cell", CELL_NAMES)
-def test_half_precision_is_computed_in_float32(cell: str, dtype: Any) -> None:
+def test_half_precision_is_that_of_arguments_and_results(cell: str, dtype: Any) -> None:
+    """Within a call all is float32, but for the operands of bfloat16 layers' products."""
     case = make_case(cell, mask="holes")
     function, arrays = function_of(case, sequence=True, trace=True)
     half = {name: jnp.asarray(array, dtype) for name, array in arrays.items()}
     single = {name: array.astype(jnp.float32) for name, array in half.items()}
-    expected = jax.tree.map(lambda v: v.astype(dtype), function(single))
+    config = config_of(case).computing(jnp.dtype(dtype).name)
+    assert config.bfloat16 == (dtype is jnp.bfloat16)
+
+    def function_in_float32(arrays: dict[str, Any]) -> dict[str, Any]:
+        results = host.scan(config, **arrays, mask=case["mask"], sequence=True, trace=True)
+        return jax.tree.map(lambda v: v.astype(dtype), results)
+
     got = function(half)
     assert {v.dtype for v in jax.tree.leaves(got)} == {jnp.dtype(dtype)}
-    assert_trees_equal(got, expected)
+    assert_trees_equal(got, function_in_float32(single))
     gradients = jax.grad(lambda a: jnp.sum(function(a)["last_output"]))(half)
-    assert {v.dtype for v in jax.tree.leaves(gradients)} == {jnp.dtype(dtype)}
+    expected = jax.grad(lambda a: jnp.sum(function_in_float32(a)["last_output"]))(single)
+    assert_trees_equal(gradients, jax.tree.map(lambda v: v.astype(dtype), expected))
 
 
 def test_without_x64_arrays_are_float32() -> None:

@@ -177,3 +177,25 @@ def test_compiled_training_runs_on_the_engine(monkeypatch: pytest.MonkeyPatch) -
         losses.append(model.fit(x, y, epochs=2, verbose=0).history["loss"])
     np.testing.assert_allclose(*losses, rtol=1e-6)
     assert set(engines) == {"cpu"}
+
+
+@pytest.mark.parametrize(("cell", "options"), VARIANTS)
+def test_layers_in_bfloat16_multiply_bfloat16_numbers(cell: str, options: dict[str, Any]) -> None:
+    """And round nothing else within a call: what they give is nearly always the nearest number."""
+    case = make_case(cell, batch=9, time_steps=12, units=17, initial_state=False, **options)
+    layer = CLASSES[cell](
+        17, dtype="mixed_bfloat16", return_sequences=True, engine="cpu", **options
+    )
+    layer.build(case["x"].shape)
+    layer.set_weights([case[name] for name in ("kernel", "recurrent_kernel", "bias")])
+    x = reference.to_bfloat16(case["x"])
+    got = layer(x)
+    assert keras.backend.standardize_dtype(got.dtype) == "bfloat16"
+    given = {**case, "x": x}
+    rounded, exact = (
+        reference.to_bfloat16(reference.forward(**given, bfloat16=choice).sequence)
+        for choice in (True, False)
+    )
+    values = array(keras.ops.cast(got, "float32"))
+    assert np.mean(values == rounded) > 0.98
+    assert np.mean(values == exact) < 0.9

@@ -597,19 +597,28 @@ def test_empty_batch_and_no_time_steps(way: str, cell: str, batch: int, time_ste
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16])
 @pytest.mark.parametrize("cell", CELL_NAMES)
-def test_half_precision_is_computed_in_float32(cell: str, dtype: Any, mode: str) -> None:
+def test_half_precision_is_that_of_arguments_and_results(cell: str, dtype: Any, mode: str) -> None:
+    """Within a call all is float32, but for the operands of bfloat16 layers' products."""
     case = make_case(cell, mask="holes")
     function, arrays = function_of(case, sequence=True, trace=True)
     half = {name: tf.cast(array, dtype) for name, array in arrays.items()}
     single = {name: tf.cast(array, tf.float32) for name, array in half.items()}
-    expected = {name: tf.cast(v, dtype) for name, v in function(single).items()}
+    config = config_of(case).computing(dtype.name)
+    assert config.bfloat16 == (dtype is tf.bfloat16)
+
+    def function_in_float32(arrays: dict[str, Any]) -> dict[str, Any]:
+        results = host.scan(config, **arrays, mask=case["mask"], sequence=True, trace=True)
+        return {name: tf.cast(value, dtype) for name, value in results.items()}
+
+    expected = function_in_float32(single)
     got = in_mode(mode, function)(half)
     assert {v.dtype for v in got.values()} == {dtype}
     assert_equal(got, expected)
     gradients = in_mode(mode, gradient_of(lambda a: tf.reduce_sum(function(a)["last_output"])))(
         half
     )
-    assert {v.dtype for v in gradients.values()} == {dtype}
+    wanted = gradient_of(lambda a: tf.reduce_sum(function_in_float32(a)["last_output"]))(single)
+    assert_equal(gradients, {name: tf.cast(value, dtype) for name, value in wanted.items()})
 
 
 def test_non_finite_input_stays_in_its_row(way: str) -> None:

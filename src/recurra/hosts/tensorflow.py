@@ -64,8 +64,9 @@ def scan(
 
     Args:
         config: the cell and its options.
-        x: (B, T, F). Its dtype is the results'; float32 and float64 are computed as they are, other
-            floats in float32. B and T may be unknown in a graph.
+        x: (B, T, F). Its dtype is the results'; float32 and float64 are computed as they are,
+            float16 in float32, bfloat16 in float32 but for the operands of matrix products. B and
+            T may be unknown in a graph.
         kernel, recurrent_kernel: (F, G·U), (U, G·U).
         bias: (G·U,), or (2, G·U) for GRU with reset_after=True; None for no bias.
         h0, c0: (B, U); None for zeros.
@@ -263,7 +264,11 @@ def _prepare(
         else:
             arrays.append(_converted(array, dtype))
     plan = tensorflow_plan.make(
-        config, tuple(names), bool(last_output), bool(sequence), bool(trace)
+        config.computing(result_dtype.name),
+        tuple(names),
+        bool(last_output),
+        bool(sequence),
+        bool(trace),
     )
     return _Scan(plan, arrays, masks, dtype, result_dtype, trace)
 

@@ -45,7 +45,8 @@ def scan(
     Args:
         config: the cell and its options.
         x: (B, T, F), a tensor on the CPU. Its dtype is the results'; float32 and float64 are
-            computed as they are, other floats in float32.
+            computed as they are, float16 in float32, bfloat16 in float32 but for the operands of
+            matrix products.
         kernel, recurrent_kernel: (F, G·U), (U, G·U).
         bias: (G·U,), or (2, G·U) for GRU with reset_after=True; None for no bias.
         h0, c0: (B, U); None for zeros.
@@ -72,7 +73,7 @@ def scan(
     arrays = [array for array in given if array is not None]
     present = _bits(given)
     dtype = _unify(arrays, present)
-    call = _choose(config, present, last_output, sequence, trace)
+    call = _choose(config, dtype, present, last_output, sequence, trace)
     values = ops.run(arrays, call.options)
     return _results(call, values, dtype)
 
@@ -109,6 +110,7 @@ def scan_many(scans: Sequence[tuple[Config, dict[str, Any]]]) -> list[dict[str, 
         dtypes.append(_unify(own, present))
         call = _choose(
             config,
+            dtypes[-1],
             present,
             arguments.get("last_output", True),
             arguments.get("sequence", False),
@@ -209,9 +211,10 @@ def equivalent_activations() -> dict[Callable[..., Any], str]:
     }
 
 
-def _choose(config: Config, *rest: Any) -> calls.Call:
+def _choose(config: Config, dtype: Any, *rest: Any) -> calls.Call:
+    lower = dtype is torch.bfloat16
     if not torch.compiler.is_compiling():
-        return calls.choose(config, *rest)
+        return calls.choose(config.computing("bfloat16") if lower else config, *rest)
     return calls.choose_by_options(
         config.cell,
         config.reset_after,
@@ -220,7 +223,7 @@ def _choose(config: Config, *rest: Any) -> calls.Call:
         config.go_backwards,
         config.zero_output_for_mask,
         config.checkpoint_every,
-        config.bfloat16,
+        config.bfloat16 or lower,
         *rest,
     )
 

@@ -60,8 +60,8 @@ def scan(
 
     Args:
         config: the cell and its options.
-        x: (B, T, F). Its dtype is the results'; float32 and float64 are computed as they are, other
-            floats in float32.
+        x: (B, T, F). Its dtype is the results'; float32 and float64 are computed as they are,
+            float16 in float32, bfloat16 in float32 but for the operands of matrix products.
         kernel, recurrent_kernel: (F, G·U), (U, G·U).
         bias: (G·U,), or (2, G·U) for GRU with reset_after=True; None for no bias.
         h0, c0: (B, U); None for zeros.
@@ -175,19 +175,20 @@ def _scan_many(
             }
         )
     given = vary_alike(given)
+    configs = [wanted.config.computing(d.name) for wanted, d in zip(scans, dtypes, strict=True)]
     parts = tuple(
         Part(
-            wanted.config,
+            config,
             inputs=tuple(named),
             outputs=cpu.present_outputs(
-                wanted.config,
+                config,
                 mask="mask" in named,
                 last_output=wanted.last_output,
                 sequence=wanted.sequence,
                 slots=wanted.trace,
             ),
         )
-        for wanted, named in zip(scans, given, strict=True)
+        for wanted, config, named in zip(scans, configs, given, strict=True)
     )
     values = iter(forward_p.bind(*(a for named in given for a in named.values()), parts=parts))
     return [
