@@ -10,8 +10,8 @@ from turns import Entry, medians, take_turns
 from work import SHAPES, Work
 
 NAME = "avx2"
-TURN_SECONDS = 0.15
-ROUNDS = 5
+TURN_SECONDS = 0.08
+ROUNDS = 11
 TARGET = 0.9
 SWITCHES = {
     "ATEN_CPU_CAPABILITY": "avx2",

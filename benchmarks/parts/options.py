@@ -10,8 +10,8 @@ from turns import Entry, medians, take_turns
 from work import OPTIONS, Shape, Work
 
 NAME = "options"
-ROUNDS = 5
-TURN_SECONDS = 0.06
+ROUNDS = 9
+TURN_SECONDS = 0.03
 SHAPES: tuple[Shape, ...] = ((32, 30, 8, 64), (64, 100, 64, 128))
 TARGET = 1.3
 

@@ -11,8 +11,8 @@ from turns import Entry, medians, take_turns
 from work import PADDINGS, Shape, Work
 
 NAME = "padded"
-ROUNDS = 5
-TURN_SECONDS = 0.1
+ROUNDS = 9
+TURN_SECONDS = 0.05
 SHAPES: tuple[Shape, ...] = (
     (32, 30, 8, 64),
     (64, 100, 64, 128),

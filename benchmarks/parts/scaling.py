@@ -11,8 +11,8 @@ from turns import Entry, medians, take_turns
 from work import Work
 
 NAME = "scaling"
-ROUNDS = 3
-TURN_SECONDS = 0.08
+ROUNDS = 5
+TURN_SECONDS = 0.04
 BASE = {"batch": 16, "time_steps": 30, "features": 32, "units": 128}
 VARIED: dict[str, tuple[int, ...]] = {
     "time_steps": (1, 3, 10, 30, 100, 300, 1000, 3000),

@@ -13,8 +13,8 @@ from turns import Entry, medians, take_turns
 from work import Work
 
 NAME = "shapes"
-TURN_SECONDS = 0.15
-ROUNDS = 7
+TURN_SECONDS = 0.06
+ROUNDS = 15
 
 TARGETS: dict[tuple[int, ...], dict[tuple[str, str], float]] = {
     shape: dict(

@@ -10,8 +10,8 @@ from turns import Entry, allowed_cpus, medians, take_turns
 from work import SHAPES, Shape, Work
 
 NAME = "threads"
-ROUNDS = 7
-TURN_SECONDS = 0.05
+ROUNDS = 11
+TURN_SECONDS = 0.03
 SMALL: tuple[Shape, ...] = ((1, 1, 8, 16), (1, 10, 8, 32), (4, 10, 8, 32), (8, 20, 16, 32))
 """Beside those of the other parts: work for which a second thread may not be worth its waking."""
 BIG: tuple[Shape, ...] = ((1, 20, 64, 512), (1, 20, 64, 1024), (1, 20, 64, 2048))
