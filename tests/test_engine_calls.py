@@ -120,7 +120,7 @@ def wrong_addresses(position: int, value: int) -> Callable[[list[int], list[int]
 WRONG = {
     r"cell must be in 0\.\.2, got 9": wrong_numbers(0, 9),
     r"checkpoint_every must be in -1\.\..* got -2": wrong_numbers(6, -2),
-    r"products must be in 0\.\.0, got 1": wrong_numbers(7, 1),
+    r"products must be in 0\.\.1, got 2": wrong_numbers(7, 2),
     "batch must be in .* got -1": wrong_numbers(8, -1),
     r"units must be in 1\.\..* got 0": wrong_numbers(11, 0),
     "the number of dropout_x masks must be 0, 1 or 4, got 2": wrong_numbers(12, 2),
