@@ -7,6 +7,7 @@ import datetime
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -74,8 +75,14 @@ class PeerProcess:
         )
 
     def ask(self, **command: Any) -> dict[str, Any]:
+        """Have a command done. Between commands the process stands still.
+
+        Some peers' threads go on looking for work after it is done, on the CPUs of whoever has the
+        next turn.
+        """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
+        self._signal("SIGCONT")
         try:
             print(json.dumps(command), file=self.process.stdin, flush=True)
             answer = self.process.stdout.readline()
@@ -83,12 +90,18 @@ class PeerProcess:
             answer = ""
         if not answer:
             raise EndedError(f"the process of {self.name} ended; its error is printed above")
+        self._signal("SIGSTOP")
         return json.loads(answer)
+
+    def _signal(self, name: str) -> None:
+        if hasattr(signal, name) and self.process.poll() is None:
+            self.process.send_signal(getattr(signal, name))
 
     def close(self) -> None:
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it ended before
             self.process.stdin.close()
+        self._signal("SIGCONT")
         self.process.wait()
 
 
