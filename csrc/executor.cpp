@@ -98,8 +98,9 @@ class Pool : public Executor {
 std::atomic<Pool*> pool{nullptr};
 
 std::atomic<GompParallel> openmp{nullptr};
-// A forked child that enters a parallel region waits forever for its parent's threads.
-std::atomic<bool> openmp_used{false}, openmp_lost{false};
+// A forked child that enters a parallel region waits forever for its parent's threads, whoever used
+// them there.
+std::atomic<bool> openmp_lost{false};
 
 }  // namespace
 
@@ -108,7 +109,7 @@ void prepare_for_forks() {
 #if defined(__unix__) || defined(__APPLE__)
   pthread_atfork(nullptr, nullptr, [] {
     pool.store(new Pool);
-    if (openmp_used.load()) openmp_lost.store(true);
+    openmp_lost.store(true);
   });
 #endif
 }
@@ -208,7 +209,6 @@ class Region : public Executor {
 
 void OpenMpExecutor::run(void (*body)(Executor& executor, void* context), void* context) {
   if (!forks_) return body(*this, context);
-  openmp_used.store(true, std::memory_order_relaxed);
   Region region(threads_, body, context);
   // Always as many as the host asks for: the runtime ends the threads that a smaller region does
   // not need, and the host's next region would start them anew.

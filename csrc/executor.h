@@ -30,6 +30,7 @@ class Limited : public Executor {
     return threads_ > 0 && threads_ < most ? threads_ : most;
   }
   void schedule(void (*task)(void*), void* context) override { other_.schedule(task, context); }
+  double worth_a_thread() const override { return other_.worth_a_thread(); }
 
  private:
   Executor& other_;

@@ -325,6 +325,16 @@ def test_wrong_values_are_explained(value: Any, message: str) -> None:
         layers.RNN(layers.LSTMCell(4), checkpoint_every=value)
 
 
+def test_more_steps_than_any_sequence_has_keep_the_initial_state_alone() -> None:
+    x = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+    layer = layers.LSTM(4, checkpoint_every=2**63)
+    plain = layers.LSTM(4)
+    plain.build(x.shape)
+    layer.build(x.shape)
+    layer.set_weights(plain.get_weights())
+    np.testing.assert_array_equal(layer(x), plain(x))
+
+
 def test_keras_scan_by_name_takes_no_checkpoints() -> None:
     with pytest.raises(ValueError, match="engine='keras' asks for Keras's own scan, which keeps"):
         layers.LSTM(4, checkpoint_every="sqrt", engine="keras")

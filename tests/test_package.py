@@ -51,5 +51,7 @@ def test_set_num_threads_checks_its_argument():
     assert _engine.num_threads() >= 1
     with pytest.raises(ValueError, match="n=-1"):
         recurra.set_num_threads(-1)
+    with pytest.raises(ValueError, match="1 to 1024"):
+        recurra.set_num_threads(2**40)
     with pytest.raises(TypeError, match="float"):
         recurra.set_num_threads(2.0)

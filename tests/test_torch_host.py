@@ -833,3 +833,28 @@ def test_importing_the_host_imports_neither_the_compiler_nor_another_framework()
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout == "[] cpu\n", done.stderr
+
+
+FORK = """
+import os, sys, warnings
+warnings.simplefilter("ignore")
+import torch
+from recurra import layers
+torch.set_num_threads(2)
+torch.ones(2_000_000) + 1  # PyTorch's threads are in use; Recurra has not been asked for any
+layer = layers.LSTM(128)
+x = torch.randn(8, 100, 64)
+layer.build(x.shape)
+child = os.fork()
+if child == 0:
+    with torch.no_grad():
+        layer(x)
+    os._exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_computes_where_only_torch_had_used_its_threads() -> None:
+    done = subprocess.run([sys.executable, "-c", FORK], timeout=120, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -33,17 +33,19 @@ __all__ = ["__version__", "set_num_threads", *_FUNCTIONS, *_MODULES]
 
 
 def set_num_threads(n: int) -> None:
-    """Set how many threads Recurra's own thread pool may use.
+    """Set how many threads a call of Recurra's engine may use, whatever the host.
 
-    Results do not depend on it: they are bitwise equal for every number of threads.
+    They are the host's own threads where it has a pool (XLA's, PyTorch's, TensorFlow's), and never
+    more than the host allows. Results do not depend on it: they are bitwise equal for every number
+    of threads.
 
     Args:
-        n: Number of threads, at least 1; or 0 for the default, one per core that this process may
-            use.
+        n: Number of threads, 1 to 1024; or 0 for the default, the host's own setting, or one per
+            core that this process may use where the host has none.
 
     Raises:
         TypeError: if ``n`` is not an integer.
-        ValueError: if ``n`` is negative.
+        ValueError: if ``n`` is negative or above 1024.
 
     Example:
         >>> recurra.set_num_threads(2)
@@ -53,9 +55,9 @@ def set_num_threads(n: int) -> None:
             f"set_num_threads(n) got n={n!r} of type {type(n).__name__}; expected an integer: "
             "1 or more threads, or 0 for the default (one per core)."
         )
-    if n < 0:
+    if not 0 <= n <= 1024:
         raise ValueError(
-            f"set_num_threads(n) got n={n}; expected 1 or more threads, or 0 for the default "
+            f"set_num_threads(n) got n={n}; expected 1 to 1024 threads, or 0 for the default "
             "(one per core)."
         )
     from recurra.engine import set_num_threads as apply

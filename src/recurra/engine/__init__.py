@@ -82,7 +82,7 @@ def choose(
     elif host is None:
         runs, reason = (
             False,
-            ("Recurra has no host for the framework that Keras runs on; set KERAS_BACKEND=jax"),
+            ("Recurra has no host for the framework that Keras runs on; set KERAS_BACKEND to jax, torch or tensorflow"),
         )
     else:
         runs, reason = cpu.verify(config, dtype, platform)
@@ -98,7 +98,7 @@ choose._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def set_num_threads(n: int) -> None:
-    """Set how many threads the engine's own pool may use: n >= 1, or 0 for one per core."""
+    """Set how many threads a call may use: n >= 1, or 0 for the host's setting or one per core."""
     from recurra import _engine
 
     _engine.set_num_threads(n)

@@ -49,7 +49,8 @@ def check_checkpoint_every(value: Any, engine: str) -> int | str | None:
             f"checkpoint_every={value!r} needs Recurra's engine and engine='keras' asks for "
             "Keras's own scan, which keeps every step. Leave out one of the two."
         )
-    return int(value) if integer else "sqrt"
+    # No sequence is that long, and the engine counts steps in 64 bits.
+    return min(int(value), 2**40) if integer else "sqrt"
 
 
 def nested_numbers(value: Any) -> bool:
