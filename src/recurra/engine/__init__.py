@@ -82,7 +82,10 @@ def choose(
     elif host is None:
         runs, reason = (
             False,
-            ("Recurra has no host for the framework that Keras runs on; set KERAS_BACKEND to jax, torch or tensorflow"),
+            (
+                "Recurra has no host for the framework that Keras runs on; set KERAS_BACKEND to "
+                "jax, torch or tensorflow"
+            ),
         )
     else:
         runs, reason = cpu.verify(config, dtype, platform)
