@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import pytest
 
-PROGRAM = Path(__file__).parent / "programs" / "count_threads.py"
+PROGRAM = Path(__file__).with_name("count_threads.py")
 HOST = keras.backend.backend()
 
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
