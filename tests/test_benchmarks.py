@@ -284,13 +284,21 @@ def test_padded_batches_are_timed(load: Callable[[str], Any], tiny: Any) -> None
     assert result["kept"] == {"right": 5 / 9, "left": 5 / 9, "holes": 5 / 9}
 
 
-def test_options_are_timed(
-    load: Callable[[str], Any], tiny: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    work, options = load("work"), load("parts.options")
+@pytest.fixture
+def few_options(load: Callable[[str], Any]) -> Iterator[set[str]]:
+    """Leaves plain and these in work.OPTIONS; afterwards all are there again, in their order."""
+    options = load("work").OPTIONS
     kept = {"bidirectional", "recurrent_dropout", "return_trace", "stateful", "initial_state"}
-    for name in [n for n in work.OPTIONS if n not in {"plain", *kept}]:
-        monkeypatch.delitem(work.OPTIONS, name)
+    everything = dict(options)
+    for name in everything.keys() - {"plain", *kept}:
+        del options[name]
+    yield kept
+    options.clear()
+    options.update(everything)
+
+
+def test_options_are_timed(load: Callable[[str], Any], tiny: Any, few_options: set[str]) -> None:
+    options, kept = load("parts.options"), few_options
     result = measured(load, tiny, "options", "gru", TINY, "train")
     assert result["seconds"].keys() == {"plain", *kept}
     assert len(result["seconds"]["plain"]) == 2 * len(result["seconds"]["stateful"])

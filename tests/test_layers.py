@@ -603,11 +603,11 @@ def test_choice_of_engine_explains_itself() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_constructors_are_keras_with_two_arguments_more(name: str) -> None:
+def test_constructors_are_keras_with_three_arguments_more(name: str) -> None:
     ours = inspect.signature(getattr(layers, name).__init__).parameters
     stock = inspect.signature(getattr(keras.layers, name).__init__).parameters
     own = [n for n in ours if n not in stock]
-    assert own == ["return_trace", "engine"]
+    assert own == ["return_trace", "engine", "checkpoint_every"]
     assert [n for n in ours if n in stock] == list(stock)
     assert all(ours[n] == stock[n] for n in stock)
     assert all(ours[n].kind is inspect.Parameter.KEYWORD_ONLY for n in own)

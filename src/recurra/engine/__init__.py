@@ -83,8 +83,8 @@ def choose(
         runs, reason = (
             False,
             (
-                "Recurra has no host for the framework that Keras runs on; set KERAS_BACKEND to "
-                "jax, torch or tensorflow"
+                "Recurra has no host for the framework that Keras runs on; set KERAS_BACKEND=jax "
+                "(or torch, or tensorflow)"
             ),
         )
     else:
