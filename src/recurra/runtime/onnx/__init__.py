@@ -1,0 +1,1 @@
+"""ONNX: writing a loaded model, and reading what this or PyTorch wrote."""
