@@ -14,10 +14,7 @@ The exact results are those of `recurra.reference`.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
-from pathlib import Path
 from typing import Any
 
 os.environ["KERAS_BACKEND"] = "jax"
@@ -28,10 +25,10 @@ import keras
 import numpy as np
 
 from recurra import _engine, layers, reference
+from tables import keep, machine, record_option, show
 
 SHAPES = ((32, 30, 8, 64), (64, 100, 64, 128), (32, 100, 256, 512))
 CELLS = ("LSTM", "GRU")
-RESULTS = Path(__file__).with_name("results")
 QUANTITIES = ("output", "d input", "d kernel", "d recurrent kernel", "d bias")
 
 Arrays = dict[str, Any]
@@ -124,12 +121,7 @@ def report(measured: list[Arrays]) -> Arrays:
 
     error_kinds = ("rms", "max")
     return {
-        "machine": {
-            "processor": processor(),
-            "cores": os.cpu_count(),
-            "versions": {"keras": keras.__version__, "jax": jax.__version__},
-            "dtype": "mixed_bfloat16",
-        },
+        "machine": machine({"keras": keras.__version__, "jax": jax.__version__}, "mixed_bfloat16"),
         "command": "python benchmarks/bfloat16_error.py",
         "notes": [
             "Errors against float64, relative to the root mean square (rms) or the largest element "
@@ -153,18 +145,9 @@ def report(measured: list[Arrays]) -> Arrays:
     }
 
 
-def processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--record", action="store_true", help="keep the results for the docs")
+    record_option(parser)
     parser.add_argument("--shapes", type=int, default=len(SHAPES), help="only the first so many")
     arguments = parser.parse_args()
     if arguments.record and arguments.shapes < len(SHAPES):
@@ -172,11 +155,8 @@ def main() -> None:
     shapes = SHAPES[: arguments.shapes]
     measured = [one for shape in shapes for cell in CELLS for one in measure(cell, shape)]
     result = report(measured)
-    for row in [result["columns"], *result["rows"]]:
-        print(" | ".join(row))
-    name = "bfloat16_error.json" if arguments.record else "bfloat16_error.local.json"
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / name).write_text(json.dumps(result, indent=1) + "\n")
+    show(result)
+    keep("bfloat16_error", result, record=arguments.record)
 
 
 if __name__ == "__main__":

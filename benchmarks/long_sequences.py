@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -27,19 +26,10 @@ import keras
 import numpy as np
 
 from recurra import _engine, layers
-from turns import allowed_cpus, processor
+from tables import keep, machine, record_option, show, status
 
-RESULTS = Path(__file__).with_name("results")
 SHAPE = {"batch": 8, "time_steps": 100_000, "features": 8, "units": 128}
 SAVING = (None, "sqrt", 1000)
-
-
-def status(field: str) -> int:
-    """A size of this process in bytes, as Linux counts it."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    raise SystemExit("this benchmark reads memory from /proc/self/status, which only Linux has")
 
 
 class Step:
@@ -132,16 +122,7 @@ def report(found: list[dict[str, Any]], shape: dict[str, int], command: str) -> 
         for one in found
     ]
     return {
-        "machine": {
-            "processor": processor(),
-            "cores": len(allowed_cpus()),
-            "dtype": "float32",
-            "versions": {
-                "python": platform.python_version(),
-                "jax": jax.__version__,
-                "instruction set": _engine.isa(),
-            },
-        },
+        "machine": machine({"jax": jax.__version__, "instruction set": _engine.isa()}),
         "command": command,
         "notes": [
             "One training step of a layer through JAX, its output at every step wanted: "
@@ -163,7 +144,7 @@ def main() -> None:
     parser.add_argument("--time-steps", type=int, default=SHAPE["time_steps"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--layers", nargs="+", default=["LSTM", "GRU"])
-    parser.add_argument("--record", action="store_true", help="write what docs are made from")
+    record_option(parser)
     parser.add_argument("--memory", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.memory:
@@ -172,12 +153,9 @@ def main() -> None:
     shape = {**SHAPE, "time_steps": given.time_steps}
     found = [one for kind in given.layers for one in measure(kind, shape, given.rounds)]
     made = report(found, shape, "python benchmarks/long_sequences.py")
-    for row in (made["columns"], *made["rows"]):
-        print("  ".join(f"{cell:>18}" for cell in row))
+    show(made)
     whole = given.record and shape == SHAPE and given.layers == ["LSTM", "GRU"]
-    path = RESULTS / f"long_sequences{'' if whole else '.local'}.json"
-    path.write_text(json.dumps(made, indent=1) + "\n")
-    print(f"written to {path}")
+    print(f"written to {keep('long_sequences', made, record=whole)}")
 
 
 if __name__ == "__main__":
