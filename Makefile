@@ -10,7 +10,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-hosts test-jax test-torch test-tensorflow lint lint-ruff lint-clang-format lint-mypy lint-imports check-activations bench bench-shapes bench-padded bench-options bench-threads bench-avx2 bench-scaling bench-long bench-bfloat16 bench-page bench-counts bench-hosts format clean distclean
+.PHONY: help demo test test-hosts test-jax test-torch test-tensorflow lint lint-ruff lint-clang-format lint-mypy lint-imports check-activations bench bench-shapes bench-padded bench-options bench-threads bench-avx2 bench-scaling bench-long bench-bfloat16 bench-streaming bench-start-up bench-page bench-counts bench-hosts format clean distclean
 
 # A particular interpreter:    make demo PYTHON=/path/to/python3.12
 PYTHON ?=
@@ -52,6 +52,7 @@ help:
 	@echo "make bench-shapes, bench-padded, bench-options, bench-threads, bench-avx2   its parts, alone"
 	@echo "make bench-scaling   time against steps, rows and units, as curves (10 minutes)"
 	@echo "make bench-long, bench-bfloat16   memory and time of long sequences, errors of bfloat16 layers"
+	@echo "make bench-streaming, bench-start-up   single steps of loaded models; fresh processes that load one"
 	@echo "make bench-page      the page and its pictures again, from the numbers that are there"
 	@echo "make bench-hosts   training steps of whole models beside stock Keras, on each host"
 	@echo "make bench-counts  instructions of the kernels; BENCH=--record if a change is meant"
@@ -123,6 +124,12 @@ format: $(VENV)/installed-dev
 # BENCH adds options, for example BENCH="--shapes 0,3 --rounds 3": the documents then stay as they are.
 bench: $(VENV)/installed-bench
 	@KERAS_BACKEND=jax $(IN_HERE) $(PY) benchmarks/run.py $(BENCH)
+	@$(if $(BENCH),,$(MAKE) --no-print-directory bench-streaming bench-start-up)
+
+# Single steps of loaded models, and fresh processes that load one.
+bench-streaming bench-start-up: $(VENV)/installed-bench
+	@KERAS_BACKEND=jax $(IN_HERE) $(PY) benchmarks/$(subst -,_,$(@:bench-%=%)).py --record $(BENCH)
+	@$(IN_HERE) $(PY) benchmarks/page.py
 
 bench-shapes bench-padded bench-options bench-threads bench-avx2 bench-scaling: $(VENV)/installed-bench
 	@KERAS_BACKEND=jax $(IN_HERE) $(PY) benchmarks/run.py --parts $(@:bench-%=%) $(BENCH)

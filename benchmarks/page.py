@@ -29,7 +29,7 @@ Report = dict[str, Any]
 Reports = dict[str, Report]
 
 PARTS = {part.NAME: part for part in (shapes, padded, options, threads, avx2, scaling)}
-TABLES_OF_OTHERS = ("long_sequences", "bfloat16_error")
+TABLES_OF_OTHERS = ("long_sequences", "bfloat16_error", "streaming", "start_up")
 """Results that come with their table: "notes" (sentences), "columns" and "rows" (text)."""
 
 MODES = {"forward": "Forward", "train": "Training"}
