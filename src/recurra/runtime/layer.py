@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from numpy.typing import NDArray
 
@@ -51,7 +51,8 @@ class Call:
     Args:
         inputs: the positional tensors, flattened.
         masks: one for each of them.
-        arguments: keyword arguments; tensors in them are arrays here. `initial_state` is a list.
+        arguments: keyword arguments; tensors in them are arrays here. `initial_state` is a list. A
+            `mask` given in the call is here, and in `masks` too.
     """
 
     inputs: Sequence[Array]
@@ -77,7 +78,12 @@ class Layer:
     Attributes:
         keras_class: the name of Keras's class, e.g. "LSTM".
         name: its name, unique in its model.
+        parameters: names of Keras's call parameters that tensors can be given to by position.
+        operands: how many of the first of them make up `Call.inputs`; the others are arguments.
     """
+
+    parameters: ClassVar[tuple[str, ...]] = ("inputs", "mask")
+    operands: ClassVar[int] = 1
 
     def __init__(self, config: Mapping[str, Any], where: str) -> None:
         self.config, self.where = config, where
