@@ -78,12 +78,16 @@ class Layer:
     Attributes:
         keras_class: the name of Keras's class, e.g. "LSTM".
         name: its name, unique in its model.
+        weights, shapes: what `build` was given; its caller keeps them here, so that the layer can
+            be written to another file.
         parameters: names of Keras's call parameters that tensors can be given to by position.
         operands: how many of the first of them make up `Call.inputs`; the others are arguments.
     """
 
     parameters: ClassVar[tuple[str, ...]] = ("inputs", "mask")
     operands: ClassVar[int] = 1
+    weights: Mapping[str, Array] = {}
+    shapes: Sequence[Shape] = ()
 
     def __init__(self, config: Mapping[str, Any], where: str) -> None:
         self.config, self.where = config, where
