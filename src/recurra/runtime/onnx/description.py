@@ -1,0 +1,116 @@
+"""The model's own description inside an ONNX file, from which `recurra.load` makes the same model.
+
+Operators alone do not tell a Dropout from nothing or a Masking from a comparison. So the export
+writes the layers' classes, configurations and calls beside them, as JSON in the file's metadata, and
+where each variable is among the initializers. The description counts as long as the operators are
+those that it was written with: it has a checksum of them. A file that another program has changed
+is read by its operators instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from recurra.runtime.graph import Graph, Tensor
+from recurra.runtime.layer import Layer
+from recurra.runtime.onnx.builder import Builder, Stored
+
+KEY = "recurra"
+"""The description's key in the file's metadata."""
+
+VERSION = 1
+
+
+def describe(graph: Graph, b: Builder) -> str:
+    """The description of a graph that has been written with `b`, as JSON.
+
+    Variables that no operator needed are added to the initializers.
+    """
+    layers: dict[int, int] = {}
+    described, nodes = [], []
+    for node in graph.nodes:
+        if id(node.layer) not in layers:
+            layers[id(node.layer)] = len(described)
+            described.append(_describe_layer(node.layer, b))
+        nodes.append(
+            {
+                "layer": layers[id(node.layer)],
+                "inputs": [tensor.index for tensor in node.inputs],
+                "outputs": [_tensor(tensor) for tensor in node.outputs],
+                "arguments": {key: _argument(value) for key, value in node.arguments.items()},
+            }
+        )
+    found = {
+        "version": VERSION,
+        "name": graph.name,
+        "inputs": [_tensor(tensor) for tensor in graph.inputs],
+        "outputs": [tensor.index for tensor in graph.outputs],
+        "layers": described,
+        "nodes": nodes,
+        "operators": checksum(b.nodes),
+    }
+    return json.dumps(found, separators=(",", ":"), allow_nan=True)
+
+
+def checksum(nodes: Sequence[Any]) -> str:
+    """Of operators, their names, attributes and connections."""
+    digest = hashlib.sha256()
+    for node in nodes:
+        given = sorted((a.name, a.SerializeToString(deterministic=True)) for a in node.attribute)
+        parts = [node.op_type, node.domain, *node.input, "->", *node.output]
+        digest.update(json.dumps(parts).encode())
+        for name, value in given:
+            digest.update(name.encode() + b"\0" + value)
+    return digest.hexdigest()
+
+
+def _describe_layer(layer: Layer, b: Builder) -> dict[str, Any]:
+    stored = b.variables.get(layer.where, {})
+    for name, array in layer.weights.items():
+        if name not in stored and isinstance(array, np.ndarray):
+            stored = {**stored, name: Stored(b.weight(f"{layer.where}/{name}", array))}
+    class_name, config = layer.keras_class, dict(layer.config)
+    if class_name.startswith("CuDNN"):
+        # Its variables are written in the layout of today's class, which is the same otherwise.
+        class_name = class_name.removeprefix("CuDNN")
+    return {
+        "class": class_name,
+        "where": layer.where,
+        "config": config,
+        "shapes": [list(shape) for shape in layer.shapes],
+        "variables": {name: _stored(where) for name, where in stored.items()},
+    }
+
+
+def _stored(stored: Stored) -> dict[str, Any]:
+    found: dict[str, Any] = {"tensor": stored.tensor}
+    if stored.axes:
+        found["axes"] = list(stored.axes)
+    if stored.cell is not None:
+        found["cell"] = dict(stored.cell)
+    return found
+
+
+def _tensor(tensor: Tensor) -> dict[str, Any]:
+    return {
+        "index": tensor.index,
+        "name": tensor.name,
+        "shape": list(tensor.shape),
+        "dtype": tensor.dtype,
+    }
+
+
+def _argument(value: Any) -> Any:
+    """An argument of a call; tensors become {"tensor": index}."""
+    if isinstance(value, Tensor):
+        return {"tensor": value.index}
+    if isinstance(value, (list, tuple)):
+        return [_argument(item) for item in value]
+    if isinstance(value, Mapping):
+        return {"dict": {str(key): _argument(item) for key, item in value.items()}}
+    return value
