@@ -1,0 +1,61 @@
+"""What Keras calls the parts of models in its files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def snake_case(class_name: str) -> str:
+    """ "LSTMCell" as "lstm_cell"."""
+    name = re.sub(r"\W+", "", class_name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def container_names(class_names: Iterable[str]) -> list[str]:
+    """What objects of these classes are called in a list of them.
+
+    ```python
+    container_names(["LSTMCell", "GRUCell", "LSTMCell"])  # lstm_cell, gru_cell, lstm_cell_1
+    ```
+    """
+    used: dict[str, int] = {}
+    names = []
+    for class_name in class_names:
+        name = snake_case(class_name)
+        if name in used:
+            used[name] += 1
+            names.append(f"{name}_{used[name]}")
+        else:
+            used[name] = 0
+            names.append(name)
+    return names
+
+
+def is_model(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry of a model's list of layers is a model itself."""
+    config = entry.get("config")
+    return isinstance(config, dict) and isinstance(config.get("layers"), list)
+
+
+def is_operation(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry is one of `keras.ops`, which Keras does not count among the layers."""
+    module = entry.get("module")
+    return isinstance(module, str) and module.startswith(("keras.src.ops", "keras.ops"))
+
+
+def class_of(entry: Mapping[str, Any]) -> str:
+    """The class of a layer; what of it is registered ("Package>Class") stands elsewhere."""
+    name = entry.get("class_name")
+    return name.rpartition(">")[2] if isinstance(name, str) else ""
+
+
+def name_of(entry: Mapping[str, Any]) -> str:
+    """A layer's own name."""
+    config = entry.get("config")
+    name = config.get("name") if isinstance(config, dict) else None
+    if not isinstance(name, str):
+        name = entry.get("name")
+    return name if isinstance(name, str) else ""
