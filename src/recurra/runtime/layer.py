@@ -109,6 +109,10 @@ class Layer:
         """Shapes of the outputs for inputs of these shapes."""
         return [shapes[0]]
 
+    def call_shapes(self, shapes: Sequence[Shape], arguments: Mapping[str, Any]) -> list[Shape]:
+        """Shapes of one call's outputs, where its other arguments matter for them."""
+        return self.output_shapes(shapes)
+
     def compute(self, call: Call) -> Result:
         """The layer's outputs for whole sequences."""
         raise NotImplementedError

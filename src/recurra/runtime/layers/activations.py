@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from recurra.runtime import custom
 from recurra.runtime.errors import ModelFileError, UnsupportedLayerError
 from recurra.runtime.layer import Array, Shape
 from recurra.runtime.layers import functions
@@ -20,25 +21,30 @@ class Activation(NamedTuple):
     Args:
         name: Keras's name of the function: "relu", "softmax", ...
         parameters: all of them, in the order of `PARAMETERS[name]`, whether given or not.
+        function: the user's, if it is none of Keras's.
 
     Example:
         >>> import numpy as np
         >>> activation("leaky_relu", "dense")
-        Activation(name='leaky_relu', parameters=(0.2,))
+        Activation(name='leaky_relu', parameters=(0.2,), function=None)
         >>> activation("relu", "dense")(np.array([-1.0, 2.0], np.float32))
         array([0., 2.], dtype=float32)
     """
 
     name: str
     parameters: tuple[float, ...] = ()
+    function: Callable[[Array], Array] | None = None
 
     def __call__(self, x: Array) -> Array:
         """The function of a float32 array of any shape (batch first); float32."""
-        if self.name == "linear":
+        if self.name == "linear" and self.function is None:
             return x
         # Results that overflow, or are undefined, are infinite or NaN without a warning.
         with np.errstate(all="ignore"):
-            y = FUNCTIONS[self.name](x, *self.arguments())
+            if self.function is not None:
+                y = np.asarray(self.function(x))
+            else:
+                y = FUNCTIONS[self.name](x, *self.arguments())
         return y.astype(np.float32, copy=False)
 
     def arguments(self) -> Sequence[Any]:
@@ -48,7 +54,7 @@ class Activation(NamedTuple):
 
     def shape(self, shape: Shape) -> Shape:
         """The result's shape: the argument's, except for the gated linear unit's."""
-        if self.name != "glu":
+        if self.name != "glu" or self.function is not None:
             return shape
         halved = list(shape)
         place = int(self.parameters[0])
@@ -57,15 +63,7 @@ class Activation(NamedTuple):
         return tuple(halved)
 
 
-FUNCTIONS: Mapping[str, Callable[..., Array]] = {
-    name: getattr(functions, name)
-    for name in (
-        "linear relu leaky_relu relu6 elu selu celu sigmoid tanh exponential softplus softsign "
-        "squareplus silu mish gelu hard_sigmoid hard_silu hard_tanh tanh_shrink hard_shrink "
-        "soft_shrink threshold log_sigmoid sparse_sigmoid sparse_plus softmax log_softmax "
-        "sparsemax glu"
-    ).split()
-}
+FUNCTIONS: Mapping[str, Callable[..., Array]] = {f.__name__: f for f in functions.ACTIVATIONS}
 """All activations, by Keras's names."""
 
 PARAMETERS: Mapping[str, Sequence[tuple[str, float]]] = {
@@ -120,7 +118,7 @@ def activation(value: object, where: str) -> Activation:
 
     Example:
         >>> activation({"class_name": "LeakyReLU", "config": {"alpha": 0.25}}, "dense")
-        Activation(name='leaky_relu', parameters=(0.25,))
+        Activation(name='leaky_relu', parameters=(0.25,), function=None)
     """
     if value is None:
         return make("linear")
@@ -130,6 +128,9 @@ def activation(value: object, where: str) -> Activation:
         class_name, config = value.get("class_name"), value.get("config")
         if class_name == "function" and isinstance(config, str):
             return _named(config, where)
+        registered = value.get("registered_name")
+        if isinstance(registered, str) and (own := custom.find(registered)) is not None:
+            return Activation(registered, (), own)
         if isinstance(class_name, str):
             if class_name in OBJECTS and isinstance(config, Mapping):
                 return OBJECTS[class_name](config, where)
@@ -141,12 +142,15 @@ def activation(value: object, where: str) -> Activation:
 
 
 def _named(name: str, where: str) -> Activation:
+    own = custom.find(name)
+    if own is not None:
+        return Activation(name, (), own)
     known = _OTHER_NAMES.get(name, name)
     if known not in FUNCTIONS:
         raise UnsupportedLayerError(
             f"Layer '{where}': its activation {shown(name)} is none of Keras's own, and code in "
             "model files is never run. Save the model with one of Keras's activations there, or "
-            "with the function as a layer of its own that you register."
+            "give a NumPy function for it: recurra.load(path, custom={...})."
         )
     return make(known)
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recurra.runtime.errors import ModelFileError, UnsupportedLayerError
+from recurra.runtime.errors import ModelFileError
 from recurra.runtime.layer import Array, Shape
 
 Config = Mapping[str, Any]
@@ -233,13 +233,3 @@ def weight(weights: Mapping[str, Array], name: str, shape: Sequence[int], where:
             f"have {shown(tuple(shape))}, as its configuration and input say."
         )
     return value
-
-
-def refuse_quantized(config: Config, where: str) -> None:
-    """Refuse layers whose weights were quantized, or split for LoRA: they are other numbers."""
-    dtype = config.get("dtype")
-    if isinstance(dtype, Mapping) and "Quantized" in str(dtype.get("class_name")):
-        raise UnsupportedLayerError(
-            f"Layer '{where}': its weights are quantized ({shown(dtype.get('config'))}), which "
-            "this runtime cannot run; save the model before it is quantized."
-        )

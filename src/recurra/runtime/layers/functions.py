@@ -139,7 +139,7 @@ def gelu(x: Array, approximate: bool = False) -> Array:
     return 0.5 * x * (1.0 + erf(x * math.sqrt(0.5)))
 
 
-def softmax(x: Array, axis: int = -1) -> Array:
+def softmax(x: Array, axis: int | tuple[int, ...] = -1) -> Array:
     e = np.exp(x - np.max(x, axis=axis, keepdims=True))
     return e / np.sum(e, axis=axis, keepdims=True)
 
@@ -164,6 +164,40 @@ def glu(x: Array, axis: int = -1) -> Array:
     value, gate = np.split(x, 2, axis=axis)
     return value * sigmoid(gate)
 
+
+ACTIVATIONS = (
+    linear,
+    relu,
+    leaky_relu,
+    relu6,
+    elu,
+    selu,
+    celu,
+    sigmoid,
+    tanh,
+    exponential,
+    softplus,
+    softsign,
+    squareplus,
+    silu,
+    mish,
+    hard_sigmoid,
+    hard_silu,
+    hard_tanh,
+    tanh_shrink,
+    hard_shrink,
+    soft_shrink,
+    threshold,
+    log_sigmoid,
+    sparse_sigmoid,
+    sparse_plus,
+    gelu,
+    softmax,
+    log_softmax,
+    sparsemax,
+    glu,
+)
+"""All of Keras's activations."""
 
 _ERF_END = 4.0  # erf(4) is 1 in float32
 
