@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
-from recurra import _engine
 from recurra.cells import ACTIVATIONS
 from recurra.engine import Config, cpu
 
@@ -20,14 +18,6 @@ ULP: dict[str, dict[str, float]] = {
     "float64": {"linear": 0, "relu": 0, "tanh": 2.5, "selu": 3},
 }
 """Units of the last place that a result may be off; what is not named: 2."""
-
-
-@pytest.fixture(params=_engine.isas())
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = _engine.isa()
-    _engine.set_isa(request.param)
-    yield request.param
-    _engine.set_isa(before)
 
 
 def grid(dtype: str) -> Any:

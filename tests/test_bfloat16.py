@@ -13,17 +13,16 @@ import test_engine
 from cases import Case, make_case, make_cotangents, matrix
 from recurra import _engine, reference
 from recurra.engine import Config, cpu
-from test_engine import (  # noqa: F401  isa, poison and threads are fixtures
+from test_engine import (
     VARIANTS,
     arrays_of,
     as_dtype,
     check_conformance,
-    isa,
-    poison,
     run_backward,
     run_forward,
-    threads,
 )
+
+pytestmark = pytest.mark.usefixtures("poison")
 
 FLUSHES = "avx512_bf16"
 """The instruction set whose products take denormal numbers for zeros."""
@@ -45,7 +44,7 @@ def numbers_around_ties() -> np.ndarray[Any, Any]:
     return (upper[:, None] | lower).view(np.float32).ravel()
 
 
-def as_products_see_it(isa: str, values: Any) -> Any:  # noqa: F811
+def as_products_see_it(isa: str, values: Any) -> Any:
     """1 x value + 0 in bfloat16: the rounded value, without the sign of a zero."""
     with np.errstate(invalid="ignore"):
         rounded = reference.to_bfloat16(values)
@@ -57,7 +56,7 @@ def as_products_see_it(isa: str, values: Any) -> Any:  # noqa: F811
 IDENTITY = Config("simple_rnn", activation="linear", bfloat16=True)
 
 
-def test_a_row_is_rounded_to_the_nearest_ties_to_even(isa: str) -> None:  # noqa: F811
+def test_a_row_is_rounded_to_the_nearest_ties_to_even(isa: str) -> None:
     x = numbers_around_ties()
     one, zero = np.ones((1, 1), np.float32), np.zeros((1, 1), np.float32)
     got = cpu.forward(IDENTITY, x=x[:, None, None], kernel=one, recurrent_kernel=zero)
@@ -65,7 +64,7 @@ def test_a_row_is_rounded_to_the_nearest_ties_to_even(isa: str) -> None:  # noqa
 
 
 @pytest.mark.parametrize("features", [2, 5])
-def test_weights_are_rounded_to_the_nearest_ties_to_even(isa: str, features: int) -> None:  # noqa: F811
+def test_weights_are_rounded_to_the_nearest_ties_to_even(isa: str, features: int) -> None:
     """One feature at a time, so that the others' infinities cannot come in."""
     values = numbers_around_ties()
     values = values[np.isfinite(values)][:: 997 if features == 2 else 1009]
@@ -79,7 +78,7 @@ def test_weights_are_rounded_to_the_nearest_ties_to_even(isa: str, features: int
     np.testing.assert_array_equal(got["state_h"][0], as_products_see_it(isa, values))
 
 
-def test_sums_are_not_rounded(isa: str) -> None:  # noqa: F811
+def test_sums_are_not_rounded(isa: str) -> None:
     """Of 300 ones there are 300; in bfloat16 the sum would stop at 256."""
     x, kernel = np.ones((1, 1, 301), np.float32), np.ones((301, 3), np.float32)
     kernel[:, 1] = -1.0
@@ -88,7 +87,7 @@ def test_sums_are_not_rounded(isa: str) -> None:  # noqa: F811
     np.testing.assert_array_equal(got["state_h"][0], [301, -301, 301])
 
 
-def test_states_and_gates_are_not_rounded(isa: str) -> None:  # noqa: F811
+def test_states_and_gates_are_not_rounded(isa: str) -> None:
     """The state is added up in float32, although the products see little of it."""
     config = Config("gru", activation="linear", bfloat16=True)
     zeros = np.zeros((1, 3), np.float32)
@@ -136,7 +135,7 @@ def expected_of(number: int, seed: int) -> tuple[Case, dict[str, Any], Any, Any]
     SELECTED + [-1 - i for i in range(len(LARGER))],
     ids=[matrix()[n][0] for n in SELECTED] + [f"larger {i}" for i in range(len(LARGER))],
 )
-def test_conforms_to_the_oracle(isa: str, number: int) -> None:  # noqa: F811
+def test_conforms_to_the_oracle(isa: str, number: int) -> None:
     """To float32's precision, although one step of bfloat16 is 30000 times that.
 
     A state near a tie is rounded up by one and down by the other, and then they differ visibly.
@@ -168,22 +167,22 @@ def test_the_oracle_tells_rounded_operands_from_exact_ones(cell: str) -> None:
 
 
 @pytest.mark.parametrize(("cell", "options"), VARIANTS)
-def test_every_subset_of_outputs_and_gradients_agrees(isa: str, cell: str, options: Any) -> None:  # noqa: F811
+def test_every_subset_of_outputs_and_gradients_agrees(isa: str, cell: str, options: Any) -> None:
     test_engine.test_every_subset_of_outputs_and_gradients_agrees(
         isa, cell, {**options, "dtype": np.float32}
     )
 
 
 @pytest.mark.parametrize(("cell", "options"), VARIANTS)
-def test_a_row_does_not_depend_on_the_batch(isa: str, cell: str, options: Any) -> None:  # noqa: F811
+def test_a_row_does_not_depend_on_the_batch(isa: str, cell: str, options: Any) -> None:
     test_engine.test_a_row_does_not_depend_on_the_batch(isa, cell, options, "float32")
 
 
 @pytest.mark.parametrize(("cell", "options"), VARIANTS)
 @pytest.mark.parametrize("units", [5, 64])
 def test_threads_change_nothing(
-    isa: str,  # noqa: F811
-    threads: Any,  # noqa: F811
+    isa: str,
+    threads: Any,
     cell: str,
     options: Any,
     units: int,
@@ -192,18 +191,18 @@ def test_threads_change_nothing(
 
 
 @pytest.mark.parametrize(("cell", "options"), VARIANTS)
-def test_streaming_in_pieces_gives_the_same_bits(isa: str, cell: str, options: Any) -> None:  # noqa: F811
+def test_streaming_in_pieces_gives_the_same_bits(isa: str, cell: str, options: Any) -> None:
     test_engine.test_streaming_in_pieces_gives_the_same_bits(isa, cell, options)
 
 
 @pytest.mark.parametrize(("cell", "options"), VARIANTS)
-def test_padding_gives_the_same_bits_as_no_padding(isa: str, cell: str, options: Any) -> None:  # noqa: F811
+def test_padding_gives_the_same_bits_as_no_padding(isa: str, cell: str, options: Any) -> None:
     test_engine.test_padding_gives_the_same_bits_as_no_padding(isa, cell, options, "float32")
 
 
 @pytest.mark.parametrize(("cell", "options"), VARIANTS)
 @pytest.mark.parametrize("every", [1, 3, 1000])
-def test_checkpoints_change_nothing(isa: str, cell: str, options: Any, every: int) -> None:  # noqa: F811
+def test_checkpoints_change_nothing(isa: str, cell: str, options: Any, every: int) -> None:
     """Recomputed segments have odd numbers of pairs, which the others' pairs must not notice."""
     case = make_case(cell, batch=5, time_steps=13, units=17, mask="holes", **options)
     case, cotangents = as_dtype(case, "float32"), as_dtype(make_cotangents(case), "float32")
@@ -218,7 +217,7 @@ def test_checkpoints_change_nothing(isa: str, cell: str, options: Any, every: in
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 1e30, -1e30])
-def test_non_finite_input_stays_in_its_row(isa: str, value: float) -> None:  # noqa: F811
+def test_non_finite_input_stays_in_its_row(isa: str, value: float) -> None:
     test_engine.test_non_finite_input_stays_in_its_row(isa, "tanh", value, "float32")
 
 
@@ -263,7 +262,7 @@ def test_unknown_products_are_refused() -> None:
         _engine.forward([numbers], [None] * 9, [None] * 9)
 
 
-def test_what_runs_is_said(isa: str) -> None:  # noqa: F811
+def test_what_runs_is_said(isa: str) -> None:
     runs, note = cpu.verify(Config("lstm"), "bfloat16")
     assert runs
     assert f"({isa}), bfloat16 products, float32 sums" in note

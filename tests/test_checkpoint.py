@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -21,6 +20,8 @@ from recurra import _engine, layers
 from recurra.engine import Config, cpu
 from recurra.engine.config import SQUARE_ROOT
 from scans import Scan, call_by_address, config_of
+
+pytestmark = pytest.mark.usefixtures("poison")
 
 EVERY = (1, 2, 7, SQUARE_ROOT, 1000)
 
@@ -40,34 +41,6 @@ OPTIONS: list[Case] = [
     {"time_steps": 0},
     {"batch": 0},
 ]
-
-
-@pytest.fixture(autouse=True)
-def poison(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fill the engine's output arrays with NaN, so that an element left unwritten is seen."""
-
-    empty = np.empty
-
-    def poisoned(shape: Any, dtype: Any = float, **rest: Any) -> Any:
-        if np.issubdtype(dtype, np.floating) and not rest:
-            return np.full(shape, np.nan, dtype)
-        return empty(shape, dtype, **rest)
-
-    monkeypatch.setattr(cpu.np, "empty", poisoned)
-
-
-@pytest.fixture(params=_engine.isas())
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = _engine.isa()
-    _engine.set_isa(request.param)
-    yield request.param
-    _engine.set_isa(before)
-
-
-@pytest.fixture
-def threads() -> Iterator[Any]:
-    yield _engine.set_num_threads
-    _engine.set_num_threads(0)
 
 
 class Call:

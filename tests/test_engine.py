@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,37 +16,9 @@ from recurra import _engine, reference
 from recurra.cells import ACTIVATIONS, CELLS
 from recurra.engine import Config, cpu
 
-ISAS = _engine.isas()
+pytestmark = pytest.mark.usefixtures("poison")
+
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
-
-
-@pytest.fixture(autouse=True)
-def poison(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fill the engine's output arrays with NaN, so that an element left unwritten is seen."""
-    empty = np.empty
-    monkeypatch.setattr(
-        cpu.np,
-        "empty",
-        lambda shape, dtype=float: (
-            np.full(shape, np.nan, dtype)
-            if np.issubdtype(dtype, np.floating)
-            else empty(shape, dtype)
-        ),
-    )
-
-
-@pytest.fixture(params=ISAS)
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = _engine.isa()
-    _engine.set_isa(request.param)
-    yield request.param
-    _engine.set_isa(before)
-
-
-@pytest.fixture
-def threads() -> Iterator[Any]:
-    yield _engine.set_num_threads
-    _engine.set_num_threads(0)
 
 
 def config_of(case: Case) -> Config:

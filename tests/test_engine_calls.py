@@ -9,7 +9,7 @@ import ctypes
 import re
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,6 @@ import recurra
 from recurra import _engine
 from recurra.engine import cpu
 from scans import GROUPS, THREADS, an_address_call, call_by_address, scans_of
-
-
-@pytest.fixture
-def threads() -> Iterator[Callable[[int], None]]:
-    yield _engine.set_num_threads
-    _engine.set_num_threads(0)
-
 
 # --- Several problems ---
 
