@@ -1,0 +1,17 @@
+"""Running models step by step: lowering their graphs to the engine's compiled plans."""
+
+from __future__ import annotations
+
+from recurra.runtime.graph import Graph
+from recurra.runtime.streaming.program import Program
+
+__all__ = ["Program", "program_of"]
+
+
+def program_of(graph: Graph) -> Program:
+    """The program of a model.
+
+    Raises:
+        StreamingError: if it cannot run step by step, naming the layer and the reason.
+    """
+    return Program(graph)

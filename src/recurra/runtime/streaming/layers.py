@@ -1,0 +1,7 @@
+"""All lowerings: importing this module fills `lowering.LOWERINGS`."""
+
+from __future__ import annotations
+
+from recurra.runtime.streaming import normalization, pointwise, products, recurrent, shapes
+
+__all__ = ["normalization", "pointwise", "products", "recurrent", "shapes"]

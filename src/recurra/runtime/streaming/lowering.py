@@ -1,0 +1,299 @@
+"""From a graph to the compiled plan's operations: one function per layer, in a registry.
+
+A function of the registry gets a layer and the values of its inputs, adds operations, and returns
+the values of its outputs; where a layer needs time steps that have not come yet, or changes how
+many there are, it raises StreamingError.
+
+What a plan's tensors are: "steps" (batch, time_steps, width) float32; "ids" (batch, time_steps)
+int32; "row" (batch, width) and "id_row" (batch,) have no time; "mask" (batch, time_steps) bool.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from recurra.runtime.errors import StreamingError
+from recurra.runtime.graph import Graph, Node, Tensor
+from recurra.runtime.layer import Layer
+
+Kind = Literal["steps", "row", "ids", "id_row"]
+Op = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Value:
+    """What a tensor of the graph is in the plan.
+
+    Args:
+        number: the plan's tensor.
+        kind: see the top of this module.
+        features: the axes after batch and time; () for indices. The plan sees their product.
+        mask: number of the mask's tensor, for steps.
+        running: for a row, whether it is made from the time steps so far, and so changes.
+        inside: whether a TimeDistributed shows it to its layer, which sees no time then.
+    """
+
+    number: int
+    kind: Kind
+    features: tuple[int, ...]
+    mask: int | None = None
+    running: bool = False
+    inside: bool = False
+
+    @property
+    def timed(self) -> bool:
+        """Whether it has a value for every time step."""
+        return self.kind in ("steps", "ids")
+
+    @property
+    def has_time_axis(self) -> bool:
+        """Whether the layer that gets it sees a time axis."""
+        return self.timed and not self.inside
+
+    @property
+    def rank(self) -> int:
+        """How many axes the layer that gets it sees, the batch among them."""
+        return 1 + self.has_time_axis + len(self.features)
+
+    @property
+    def width(self) -> int:
+        """How many numbers the plan's tensor has for each row and step."""
+        return math.prod(self.features)
+
+    def unmasked(self) -> Value:
+        """Without its mask, as layers leave it that do not know of masks."""
+        return replace(self, mask=None)
+
+
+Lower = Callable[["Lowering", Layer, Sequence[Value], Mapping[str, Any]], Sequence[Value]]
+"""(lowering, layer, inputs, arguments) -> outputs; tensors in `arguments` are values."""
+
+LOWERINGS: dict[type[Layer], Lower] = {}
+"""How each layer is lowered, by the class that states how it computes."""
+
+F = TypeVar("F", bound=Lower)
+
+
+def lowers(*classes: type[Layer]) -> Callable[[F], F]:
+    """Name a function as the lowering of these layers."""
+
+    def name(function: F) -> F:
+        for cls in classes:
+            LOWERINGS[cls] = function
+        return function
+
+    return name
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A plan before it is compiled: the arguments of `recurra._engine.Plan`.
+
+    Args:
+        tensors: kind and width of each.
+        ops: the operations in order.
+        inputs: tensor numbers of the model's inputs, then of the masks that are given with them.
+        outputs: tensor numbers.
+    """
+
+    tensors: Sequence[tuple[str, int]]
+    ops: Sequence[Op]
+    inputs: Sequence[int]
+    outputs: Sequence[int]
+
+
+class Lowering:
+    """A plan that grows, operation by operation."""
+
+    def __init__(self) -> None:
+        self.tensors: list[tuple[str, int]] = []
+        self.ops: list[Op] = []
+        self._names: set[str] = set()
+
+    def tensor(self, kind: str, width: int) -> int:
+        """A new tensor's number."""
+        self.tensors.append((kind, width))
+        return len(self.tensors) - 1
+
+    def add(self, op: str, **fields: Any) -> None:
+        """Add an operation; arrays become what the plan takes, contiguous float32."""
+        for name, field in fields.items():
+            if isinstance(field, np.ndarray):
+                fields[name] = np.ascontiguousarray(field, np.float32)
+        self.ops.append({"op": op, **fields})
+
+    def like(self, value: Value, features: Sequence[int] | None = None) -> Value:
+        """A new value of the same kind, mask and dependence on time, of other features."""
+        features = value.features if features is None else tuple(features)
+        kind: Kind = "steps" if value.timed else "row"
+        number = self.tensor(kind, math.prod(features))
+        return replace(value, number=number, kind=kind, features=features)
+
+    def state_name(self, name: str) -> str:
+        """A prefix for a state that nothing else has: a layer called twice has two states."""
+        unique, count = name, 1
+        while unique in self._names:
+            count += 1
+            unique = f"{name}#{count}"
+        self._names.add(unique)
+        return unique
+
+    def lower(
+        self, layer: Layer, inputs: Sequence[Value], arguments: Mapping[str, Any]
+    ) -> Sequence[Value]:
+        """Add one call of a layer.
+
+        Raises:
+            StreamingError: if it cannot run step by step.
+        """
+        known = [LOWERINGS[cls] for cls in type(layer).__mro__ if cls in LOWERINGS]
+        if not known:
+            from recurra.runtime.streaming.refusals import refusal
+
+            raise refuse(layer, *refusal(layer, inputs))
+        if any(value.kind in ("ids", "id_row") for value in inputs):
+            self._check_takes_indices(layer)
+        for name in ("mask", "attention_mask"):
+            if isinstance(arguments.get(name), Value):
+                raise refuse(
+                    layer,
+                    f"it is called with a tensor as {name}",
+                    "let the mask come from a Masking or Embedding layer",
+                )
+        return known[0](self, layer, inputs, arguments)
+
+    @staticmethod
+    def _check_takes_indices(layer: Layer) -> None:
+        from recurra.runtime.layers.core import Embedding, Identity
+
+        if not isinstance(layer, (Embedding, Identity)):
+            raise refuse(
+                layer,
+                "it gets an input that another layer takes for indices of an Embedding",
+                "give the model an input of its own for each",
+            )
+
+
+def refuse(layer: Layer, reason: str, instead: str = "") -> StreamingError:
+    """The error that a layer cannot run step by step.
+
+    Args:
+        layer: the layer.
+        reason: goes on from "cannot run step by step: ".
+        instead: what to do about it; `predict` is always named.
+    """
+    advice = f"{instead[:1].upper()}{instead[1:]}, or use" if instead else "Use"
+    return StreamingError(
+        f"Layer '{layer.where}' ({layer.keras_class}) cannot run step by step: {reason}. "
+        f"{advice} predict(), which runs whole sequences."
+    )
+
+
+def one_axis(layer: Layer, value: Value) -> int:
+    """The size of the last axis, of a value whose other feature axes, if any, are of size 1.
+
+    Raises:
+        StreamingError: for more feature axes than that.
+    """
+    if not value.features or math.prod(value.features[:-1]) != 1:
+        raise refuse(
+            layer,
+            f"its input has {len(value.features)} feature axes, {value.features}; in a stream "
+            "layers see one",
+            "flatten the features",
+        )
+    return value.features[-1]
+
+
+def lower(graph: Graph, masked: Sequence[bool] = ()) -> tuple[Lowered, list[Value], list[Value]]:
+    """Lower a model.
+
+    Args:
+        graph: the model.
+        masked: for each input whether a mask is given with it; it stands after the inputs then.
+
+    Returns:
+        The plan to compile, and the values of the model's inputs and outputs.
+
+    Raises:
+        StreamingError: if the model cannot run step by step.
+    """
+    from recurra.runtime.streaming import layers  # noqa: F401  (fills the registry)
+    from recurra.runtime.streaming.inputs import input_kinds
+    from recurra.runtime.streaming.prune import needed_nodes, prune
+
+    nodes = needed_nodes(graph)
+    error: StreamingError | None = None
+    for kinds in input_kinds(graph, nodes):
+        try:
+            lowering, inputs, outputs, masks = _lower_with(graph, nodes, kinds, masked)
+        except StreamingError as problem:
+            error = error or problem
+        else:
+            lowered = Lowered(
+                lowering.tensors,
+                lowering.ops,
+                [value.number for value in inputs] + masks,
+                [value.number for value in outputs],
+            )
+            return prune(lowered), inputs, outputs
+    assert error is not None
+    raise error
+
+
+def _lower_with(
+    graph: Graph,
+    nodes: Sequence[Node],
+    kinds: Sequence[tuple[Kind, tuple[int, ...]]],
+    masked: Sequence[bool],
+) -> tuple[Lowering, list[Value], list[Value], list[int]]:
+    lowering = Lowering()
+    values: dict[int, Value] = {}
+    masks: list[int] = []
+    for index, (tensor, (kind, features)) in enumerate(zip(graph.inputs, kinds, strict=True)):
+        values[tensor.index] = Value(
+            lowering.tensor(kind, math.prod(features) if kind in ("steps", "row") else 1),
+            kind,
+            features,
+        )
+        if index < len(masked) and masked[index]:
+            if not values[tensor.index].timed:
+                raise StreamingError(
+                    f"Input '{tensor.name}' has no time axis, so no mask can be given with it."
+                )
+            masks.append(lowering.tensor("mask", 1))
+            values[tensor.index] = replace(values[tensor.index], mask=masks[-1])
+
+    def resolve(argument: Any) -> Any:
+        if isinstance(argument, Tensor):
+            return values[argument.index]
+        if isinstance(argument, (list, tuple)):
+            return [resolve(item) for item in argument]
+        return argument
+
+    for node in nodes:
+        inputs = [values[tensor.index] for tensor in node.inputs]
+        arguments = {name: resolve(argument) for name, argument in node.arguments.items()}
+        outputs = lowering.lower(node.layer, inputs, arguments)
+        for tensor, value in zip(node.outputs, outputs, strict=True):
+            values[tensor.index] = value
+
+    for tensor in graph.outputs:
+        value = values[tensor.index]
+        if value.kind not in ("steps", "row") or len(value.features) != 1:
+            raise StreamingError(
+                f"Output '{tensor.name}' of shape {tensor.shape} cannot be given step by step: a "
+                "stream's outputs are numbers with one feature axis. Use predict(), which runs "
+                "whole sequences."
+            )
+    return (
+        lowering,
+        [values[tensor.index] for tensor in graph.inputs],
+        [values[tensor.index] for tensor in graph.outputs],
+        masks,
+    )
