@@ -9,6 +9,7 @@
 
 #include "call.h"
 #include "c_api.h"
+#include "runtime/bind.h"
 #include "xla_ffi.h"
 
 namespace nb = nanobind;
@@ -182,6 +183,9 @@ NB_MODULE(_engine, m) {
   m.def(
       "requested_threads", [] { return num_threads_is_set() ? num_threads() : 0; },
       "What set_num_threads asked for, 0 = nothing.");
+
+  runtime::bind_plan(m);
+  runtime::bind_session(m);
 
   m.def(
       "xla_targets",

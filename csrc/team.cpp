@@ -6,31 +6,8 @@
 #include "plan.h"
 #include "waiter.h"
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
 namespace recurra {
 namespace {
-
-// Hosts may run their threads with denormals flushed to zero.  Results must not depend on the
-// thread that computes them, so every worker computes with IEEE defaults.
-std::uint32_t enter_ieee_mode() {
-#if defined(__x86_64__)
-  const std::uint32_t saved = _mm_getcsr();
-  _mm_setcsr(0x1f80);
-  return saved;
-#else
-  return 0;
-#endif
-}
-void leave_ieee_mode(std::uint32_t saved) {
-#if defined(__x86_64__)
-  _mm_setcsr(saved);
-#else
-  (void)saved;
-#endif
-}
 
 // The items of a run that nobody has begun, and the run's number.  The caller takes items from the
 // front and helpers from the back: so each finds in its caches what it left there in the run
@@ -90,7 +67,7 @@ struct Team::Shared {
     // A host without free threads may run the task at once, inside schedule().
     if (std::this_thread::get_id() == s.caller) return;
     const int worker = s.next_worker.fetch_add(1);
-    const std::uint32_t mode = enter_ieee_mode();
+    const IeeeMode mode;
     Waiter waiter;
     while (!s.over.load(std::memory_order_acquire)) {
       if (s.work_on_one(worker)) {
@@ -100,16 +77,14 @@ struct Team::Shared {
         waiter.wait();
       }
     }
-    leave_ieee_mode(mode);
   }
 };
 
 Team::Team(Executor& executor, int threads)
-    : size_(threads < 1 ? 1 : threads), executor_(executor), saved_float_mode_(enter_ieee_mode()) {}
+    : size_(threads < 1 ? 1 : threads), executor_(executor) {}
 
 Team::~Team() {
   if (shared_) shared_->over.store(true, std::memory_order_release);
-  leave_ieee_mode(saved_float_mode_);
 }
 
 bool Team::splits_units(const Problem& p) const { return recurra::splits_units(p, size_); }

@@ -12,6 +12,7 @@
 #include <type_traits>
 
 #include "engine.h"
+#include "float_mode.h"
 
 namespace recurra {
 
@@ -52,7 +53,7 @@ class Team {
   Index helped_ = 0;  // items left to helpers, of all runs
   Executor& executor_;
   std::shared_ptr<Shared> shared_;
-  std::uint32_t saved_float_mode_;
+  IeeeMode mode_;
 };
 
 }  // namespace recurra
