@@ -21,13 +21,30 @@ if TYPE_CHECKING:
     from recurra import layers as layers
     from recurra import models as models
     from recurra import reference as reference
+    from recurra import runtime as runtime
     from recurra import weights as weights
     from recurra.accelerate import disable as disable
     from recurra.accelerate import enable as enable
+    from recurra.runtime.from_torch import from_torch as from_torch
+    from recurra.runtime.model import load as load
 
-_MODULES = ("accelerate", "cells", "engine", "layers", "models", "reference", "weights")
+_MODULES = (
+    "accelerate",
+    "cells",
+    "engine",
+    "layers",
+    "models",
+    "reference",
+    "runtime",
+    "weights",
+)
 
-_FUNCTIONS = {"disable": "recurra.accelerate", "enable": "recurra.accelerate"}
+_FUNCTIONS = {
+    "disable": "recurra.accelerate",
+    "enable": "recurra.accelerate",
+    "from_torch": "recurra.runtime.from_torch",
+    "load": "recurra.runtime.model",
+}
 
 __all__ = ["__version__", "set_num_threads", *_FUNCTIONS, *_MODULES]
 

@@ -1,0 +1,412 @@
+"""A model's configuration, of Keras 2 or 3, as layers and the calls between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from recurra.runtime.create import MODELS, Description, describe, make_layer
+from recurra.runtime.errors import ModelFileError, UnsupportedLayerError
+from recurra.runtime.layer import Layer, Shape
+from recurra.runtime.layers.config import shown
+
+MOST_LAYERS = 20_000
+"""Layers of all nested models together, and calls of layers."""
+
+DEEPEST = 40
+"""Models inside of each other."""
+
+_LARGEST_CONSTANT = 10_000_000
+
+
+class Reference(NamedTuple):
+    """A result of a call: of which layer, its which call, and which of its outputs."""
+
+    layer: str
+    call: int
+    output: int
+
+
+class Invocation(NamedTuple):
+    """A call of a layer; References stand for tensors, nested as Keras's arguments are."""
+
+    arguments: Sequence[Any]
+    keywords: Mapping[str, Any]
+
+
+@dataclass
+class Input:
+    """A place where a tensor comes into a model."""
+
+    shape: Shape
+    dtype: str
+
+
+@dataclass
+class Entry:
+    """A layer of a model, by the name that it has there, and its calls in order."""
+
+    name: str
+    part: Layer | Model | Input
+    calls: list[Invocation] = field(default_factory=list)
+    from_one: bool = False
+    """Whether references count this one's calls from 1, as old files do for nested models."""
+
+
+@dataclass
+class Model:
+    """A model: entries by name, and where its inputs and outputs are.
+
+    `inputs` and `outputs` are nested as in Keras: References alone, or in lists, tuples and dicts.
+    A Sequential without a known input has `inputs` None; its entries are called one after another.
+    """
+
+    where: str
+    entries: dict[str, Entry]
+    inputs: Any
+    outputs: Any
+    sequential: bool
+    functional: bool
+
+
+class Reader:
+    """Reads the configurations of one file.
+
+    Attributes:
+        layers: every layer that has its own place in the file, in the order of the configuration,
+            with that place: names from the root model to the layer.
+    """
+
+    def __init__(self) -> None:
+        self.layers: list[tuple[tuple[str, ...], Layer]] = []
+        self._shared: dict[tuple[int, str], Layer | Model] = {}
+        self._count = 0
+
+    def model(self, found: Description, place: tuple[str, ...]) -> Model:
+        """The model that a description stands for.
+
+        Args:
+            found: of a Sequential or functional model.
+            place: names from the root model to this one; empty for the root.
+
+        Raises:
+            ModelFileError: if the configuration contradicts itself.
+            UnsupportedLayerError: for a layer that the runtime has no code for.
+        """
+        where = "/".join(place) or found.name
+        if len(place) > DEEPEST:
+            raise ModelFileError(f"'{where}': models are nested more than {DEEPEST} deep.")
+        listed = found.config.get("layers")
+        if not isinstance(listed, (list, tuple)) or not listed:
+            raise ModelFileError(
+                f"The model '{where}' has layers {shown(listed)}; expected a list of layers."
+            )
+        entries: dict[str, Entry] = {}
+        sequential = found.class_name == "Sequential"
+        for position, item in enumerate(listed):
+            entry = self._entry(item, position, place, where, sequential)
+            if entry.name in entries:
+                raise ModelFileError(f"The model '{where}' has two layers named '{entry.name}'.")
+            entries[entry.name] = entry
+        if sequential:
+            return self._sequential(found, where, entries, listed)
+        inputs = _structure(found.config.get("input_layers"), where, "input_layers")
+        outputs = _structure(found.config.get("output_layers"), where, "output_layers")
+        model = Model(where, entries, inputs, outputs, sequential, True)
+        _count_from(model)
+        return model
+
+    def _entry(
+        self, item: Any, position: int, place: tuple[str, ...], where: str, sequential: bool
+    ) -> Entry:
+        self._count += 1
+        if self._count > MOST_LAYERS:
+            raise ModelFileError(f"The model has more than {MOST_LAYERS} layers.")
+        found = describe(item, where)
+        calls = [] if sequential else _invocations(item.get("inbound_nodes"), found, where)
+        try:
+            return Entry(found.name, self._part(found, item, calls, (*place, found.name)), calls)
+        except UnsupportedLayerError as error:
+            text = str(error)
+            if ", the " in text.partition(":")[0]:
+                raise
+            of = f"the {_ordinal(position + 1)} layer of '{where}'"
+            before = next((r.layer for call in calls for r in references(call)), None)
+            on = f", called on '{before}'" if before else ""
+            head, _, rest = text.partition(": ")
+            raise type(error)(f"{head}, {of}{on}: {rest}") from None
+
+    def _part(
+        self, found: Description, item: Any, calls: list[Invocation], place: tuple[str, ...]
+    ) -> Layer | Model | Input:
+        where = "/".join(place)
+        if found.kind != "custom" and found.class_name == "InputLayer":
+            return read_input(found.config, where)
+        key = None if found.shared is None else (found.shared, found.class_name)
+        if key is not None and key in self._shared:
+            return self._shared[key]
+        part: Layer | Model
+        if found.kind == "keras" and found.class_name in MODELS:
+            part = self.model(found, place)
+        elif _is_operation(found, item):
+            from recurra.runtime.layers.operations import make_operation
+
+            part = make_operation(found, where)
+        else:
+            part = make_layer(item, where)
+            self.layers.append((place, part))
+        if key is not None:
+            self._shared[key] = part
+        return part
+
+    def _sequential(
+        self, found: Description, where: str, entries: dict[str, Entry], listed: Sequence[Any]
+    ) -> Model:
+        first = next(iter(entries.values()))
+        if isinstance(first.part, Input):
+            inputs: Any = Reference(first.name, 0, 0)
+        else:
+            shape = _sequential_input(found, describe(listed[0], where), first.part)
+            inputs = None
+            if shape is not None:
+                name = f"{first.name}_input"
+                entries = {name: Entry(name, Input(shape, "float32")), **entries}
+                inputs = Reference(name, 0, 0)
+        for entry in list(entries.values())[1:]:
+            if isinstance(entry.part, Input):
+                raise ModelFileError(f"The model '{where}' has a second input, '{entry.name}'.")
+        return Model(where, entries, inputs, None, True, False)
+
+
+def references(value: Any) -> Iterator[Reference]:
+    """All references in a nested structure, dicts in the order of their keys."""
+    if isinstance(value, Reference):
+        yield value
+    elif isinstance(value, Mapping):
+        for key in sorted(value, key=str):
+            yield from references(value[key])
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from references(each)
+
+
+def read_input(config: Mapping[str, Any], where: str) -> Input:
+    """What an InputLayer's configuration says; the batch is left free."""
+    shape = config.get("batch_shape", config.get("batch_input_shape"))
+    if shape is None and "shape" in config:
+        shape = [None, *read_shape(config["shape"], where)]
+    if shape is None and "input_shape" in config:
+        shape = [None, *read_shape(config["input_shape"], where)]
+    if config.get("ragged"):
+        raise UnsupportedLayerError(
+            f"Layer '{where}' (InputLayer): it takes ragged tensors, which Keras 3 does not have "
+            "either. Save the model with padded inputs and masks."
+        )
+    found = read_shape(shape, where)
+    if not found:
+        raise ModelFileError(f"The input '{where}' has shape {found}; expected a batch axis.")
+    return Input((None, *found[1:]), _dtype(config.get("dtype"), where))
+
+
+def read_shape(value: Any, where: str) -> Shape:
+    """A shape as configurations have it: whole numbers, None where free."""
+    good = isinstance(value, (list, tuple)) and len(value) <= 32
+    if not good or not all(
+        n is None or (isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 2**31)
+        for n in value
+    ):
+        raise ModelFileError(f"'{where}': the shape is {shown(value)}; expected sizes or null.")
+    return tuple(value)
+
+
+def _dtype(value: Any, where: str) -> str:
+    if isinstance(value, Mapping):
+        inner = value.get("config")
+        value = inner.get("name") if isinstance(inner, Mapping) else None
+    if value is None:
+        return "float32"
+    if not isinstance(value, str):
+        raise ModelFileError(f"The input '{where}' has dtype {shown(value)}; expected a name.")
+    if value.startswith(("float", "bfloat", "mixed")):
+        return "float32"
+    if value in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"):
+        return "int64" if value in ("int64", "uint32", "uint64") else "int32"
+    if value == "bool":
+        return "bool"
+    raise UnsupportedLayerError(
+        f"Layer '{where}' (InputLayer): it takes {shown(value)}, and the runtime takes numbers and "
+        "booleans. Do what the model does with them before you call it."
+    )
+
+
+def _sequential_input(found: Description, first: Description, part: Layer | Model) -> Shape | None:
+    """The input's shape of a Sequential without an InputLayer, if the file has it."""
+    if isinstance(part, Model):
+        inner = list(references(part.inputs))
+        if len(inner) == 1:
+            entry = part.entries.get(inner[0].layer)
+            if entry is not None and isinstance(entry.part, Input):
+                return entry.part.shape
+        return None
+    for key in ("batch_input_shape", "batch_shape"):
+        if first.config.get(key) is not None:
+            return (None, *read_shape(first.config[key], first.name)[1:])
+    if first.config.get("input_shape") is not None:
+        return (None, *read_shape(first.config["input_shape"], first.name))
+    built = found.config.get("build_input_shape")
+    if built is not None:
+        return (None, *read_shape(built, found.name)[1:])
+    return None
+
+
+def _invocations(value: Any, found: Description, where: str) -> list[Invocation]:
+    """The calls of a layer, as either version of Keras writes them."""
+    if value is None:
+        return []
+    if not isinstance(value, (list, tuple)) or len(value) > MOST_LAYERS:
+        raise ModelFileError(
+            f"'{where}/{found.name}': inbound_nodes is {shown(value)}; expected a list of calls."
+        )
+    place = f"{where}/{found.name}"
+    calls = []
+    for node in value:
+        if isinstance(node, Mapping):
+            arguments = revive(node.get("args", []), place)
+            keywords = revive(node.get("kwargs", {}), place)
+            if not isinstance(arguments, (list, tuple)) or not isinstance(keywords, dict):
+                raise ModelFileError(f"'{place}': a call is {shown(node)}; expected args, kwargs.")
+            calls.append(Invocation(arguments, keywords))
+        elif isinstance(node, (list, tuple)):
+            calls.append(_old_invocation(node, place))
+        else:
+            raise ModelFileError(f"'{place}': a call is {shown(node)}; expected args and kwargs.")
+    return calls
+
+
+def _old_invocation(node: Sequence[Any], place: str) -> Invocation:
+    """A call in Keras 2: [[layer, call, output, keywords], ...]; its keywords are the first's."""
+    if node and isinstance(node[0], str):
+        node = [node]  # a single tensor, as some versions wrote it
+    tensors: list[Any] = []
+    keywords: dict[str, Any] = {}
+    for index, item in enumerate(node):
+        if not isinstance(item, (list, tuple)) or len(item) not in (3, 4):
+            raise ModelFileError(f"'{place}': a call is {shown(node)}; expected its tensors.")
+        tensors.append(_reference(item[:3], place))
+        if len(item) == 4 and isinstance(item[3], Mapping) and (index == 0 or not keywords):
+            keywords = {key: _old_keyword(value, place) for key, value in item[3].items()}
+    return Invocation([tensors[0] if len(tensors) == 1 else tensors], keywords)
+
+
+def _old_keyword(value: Any, place: str) -> Any:
+    """A keyword's value in Keras 2: tensors are [layer, call, output], also in lists."""
+    if isinstance(value, (list, tuple)):
+        if len(value) == 3 and isinstance(value[0], str) and isinstance(value[1], int):
+            return _reference(value, place)
+        return [_old_keyword(each, place) for each in value]
+    return value
+
+
+def revive(value: Any, place: str, depth: int = 0) -> Any:
+    """An argument as Keras 3 writes it: tensors become References, constants arrays."""
+    if depth > DEEPEST:
+        raise ModelFileError(f"'{place}': a call's arguments are nested too deep.")
+    if isinstance(value, (list, tuple)):
+        return [revive(each, place, depth + 1) for each in value]
+    if not isinstance(value, Mapping):
+        return value
+    kind, config = value.get("class_name"), value.get("config")
+    if not isinstance(kind, str) or "config" not in value:
+        return {str(key): revive(each, place, depth + 1) for key, each in value.items()}
+    if not isinstance(config, Mapping):
+        config = {}
+    if kind == "__keras_tensor__":
+        return _reference(config.get("keras_history"), place)
+    if kind == "__slice__":
+        parts = [config.get(name) for name in ("start", "stop", "step")]
+        if not all(part is None or isinstance(part, int) for part in parts):
+            raise ModelFileError(f"'{place}': a slice has parts {shown(parts)}.")
+        return slice(*parts)
+    if kind == "__ellipsis__":
+        return Ellipsis
+    if kind in ("__tensor__", "__numpy__"):
+        return _constant(config, place)
+    raise UnsupportedLayerError(
+        f"Layer '{place}': an argument of its call is a {kind}, which the runtime does not read."
+    )
+
+
+def _constant(config: Mapping[str, Any], place: str) -> Any:
+    try:
+        array = np.asarray(config.get("value"))
+    except (ValueError, OverflowError) as error:
+        raise ModelFileError(f"'{place}': a constant is no array: {error}.") from None
+    if array.dtype.kind not in "fiub" or array.size > _LARGEST_CONSTANT:
+        raise ModelFileError(f"'{place}': a constant is {shown(config)}; expected numbers.")
+    dtype = str(config.get("dtype"))
+    if dtype.startswith(("float", "bfloat")):
+        return array.astype(np.float32)
+    return array
+
+
+def _reference(value: Any, place: str) -> Reference:
+    if (
+        not isinstance(value, (list, tuple))
+        or len(value) != 3
+        or not isinstance(value[0], str)
+        or not all(isinstance(n, int) and 0 <= n <= MOST_LAYERS for n in value[1:])
+    ):
+        raise ModelFileError(
+            f"'{place}': a tensor is given as {shown(value)}; expected a layer's name, the number "
+            "of its call and of its output."
+        )
+    return Reference(*value)
+
+
+def _structure(value: Any, where: str, key: str, depth: int = 0) -> Any:
+    """Inputs or outputs of a model, nested as Keras has them."""
+    if depth > DEEPEST:
+        raise ModelFileError(f"The model '{where}' has {key} nested too deep.")
+    if isinstance(value, (list, tuple)) and len(value) == 3 and isinstance(value[0], str):
+        return _reference(value, f"{where}.{key}")
+    if isinstance(value, Mapping) and value:
+        return {str(k): _structure(each, where, key, depth + 1) for k, each in value.items()}
+    if isinstance(value, (list, tuple)) and value:
+        return [_structure(each, where, key, depth + 1) for each in value]
+    raise ModelFileError(
+        f"The model '{where}' has {key} {shown(value)}; expected names of layers with numbers."
+    )
+
+
+def _count_from(model: Model) -> None:
+    """See which nested models' calls are counted from 1.
+
+    Keras 2 counted the call that a nested model is made of; Keras 3 does so in `outputs` alone, and
+    for functional models only, which `build` knows.
+    """
+    highest: dict[str, int] = {}
+    for entry in model.entries.values():
+        for reference in references([[*c.arguments, dict(c.keywords)] for c in entry.calls]):
+            highest[reference.layer] = max(highest.get(reference.layer, 0), reference.call)
+    for name, entry in model.entries.items():
+        if isinstance(entry.part, Model):
+            entry.from_one = highest.get(name, 0) >= len(entry.calls) > 0
+
+
+def _is_operation(found: Description, item: Any) -> bool:
+    """Whether a description is of a function of keras.ops that was called on tensors."""
+    if found.kind == "operation":
+        return True
+    if "module" in item or {"trainable", "dtype"} & set(found.config):
+        return False
+    from recurra.runtime.layers.operations import OPERATIONS
+
+    return found.class_name in OPERATIONS
+
+
+def _ordinal(number: int) -> str:
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{'th' if 10 <= number % 100 <= 20 else ending}"
