@@ -17,6 +17,8 @@ class Limits(NamedTuple):
         max_expansion: how many times larger packed data may become (weights hardly shrink).
         max_entries: members of a zip archive; objects, attributes and links in HDF5.
         max_metadata_bytes: read from an HDF5 file beside its weights.
+        repack_seconds: for a child process that rewrites HDF5 files which use more of HDF5 than
+            Keras does, with HDF5's own library; 0 to refuse such files.
     """
 
     max_bytes: int = 8192 * MIB
@@ -25,6 +27,7 @@ class Limits(NamedTuple):
     max_expansion: int = 200
     max_entries: int = 500_000
     max_metadata_bytes: int = 256 * MIB
+    repack_seconds: int = 60
 
 
 LIMITS = Limits()

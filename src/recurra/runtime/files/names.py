@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 
@@ -14,23 +14,25 @@ def snake_case(class_name: str) -> str:
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-def container_names(class_names: Iterable[str]) -> list[str]:
+def container_names(class_names: Iterable[str], twice: Container[int] = ()) -> list[str]:
     """What objects of these classes are called in a list of them.
 
-    ```python
-    container_names(["LSTMCell", "GRUCell", "LSTMCell"])  # lstm_cell, gru_cell, lstm_cell_1
-    ```
+    Args:
+        class_names: of the objects, in order.
+        twice: numbers of objects that the list has twice, which therefore count twice.
+
+    Example:
+        ```python
+        container_names(["LSTMCell", "GRUCell", "LSTMCell"])  # lstm_cell, gru_cell, lstm_cell_1
+        ```
     """
     used: dict[str, int] = {}
     names = []
-    for class_name in class_names:
+    for number, class_name in enumerate(class_names):
         name = snake_case(class_name)
-        if name in used:
-            used[name] += 1
-            names.append(f"{name}_{used[name]}")
-        else:
-            used[name] = 0
-            names.append(name)
+        count = used.get(name, 0)
+        names.append(f"{name}_{count}" if count else name)
+        used[name] = count + (2 if number in twice else 1)
     return names
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import Any, BinaryIO
+from collections.abc import Callable, Sequence
+from typing import Any, BinaryIO, TypeVar
 
 from recurra.runtime.errors import ModelFileError
 from recurra.runtime.files.archive import Archive
 from recurra.runtime.files.config import parse
-from recurra.runtime.files.hdf5 import File, Group
-from recurra.runtime.files.hdf5.blocks import SIGNATURE
+from recurra.runtime.files.hdf5 import SIGNATURE, File, Group, Unusual
 from recurra.runtime.files.limits import LIMITS, Limits
 from recurra.runtime.files.names import class_of
-from recurra.runtime.files.saved import SavedModel, Store
+from recurra.runtime.files.repack import repack
+from recurra.runtime.files.saved import Request, SavedModel
 from recurra.runtime.files.source import Source
 from recurra.runtime.files.stores import KerasStore, LegacyStore, list_layers
+from recurra.runtime.layer import Array
 
 ZIP = b"PK\x03\x04"
 METADATA, CONFIG, WEIGHTS = "metadata.json", "config.json", "model.weights.h5"
@@ -114,21 +116,25 @@ def _open_keras(file: BinaryIO, source: Source, limits: Limits) -> SavedModel:
     class_name, config = _architecture(source, root)
     layers = list_layers(source, class_name, config)
     weights = archive.open(WEIGHTS, limits.max_bytes)
-    inside = File(weights, limits)
-    store = KerasStore(inside, inside.root, source, layers)
-    version = metadata.get("keras_version")
-    return _saved(file, source, root, store, version)
+
+    def read_all(requests: Sequence[Request]) -> list[dict[str, Array]]:
+        def read(inside: File) -> list[dict[str, Array]]:
+            return KerasStore(inside, inside.root, source, layers).read_all(requests)
+
+        return _with_hdf5(weights, limits, read)[0]
+
+    return _saved(file, source, root, read_all, metadata.get("keras_version"))
 
 
 def _open_h5(file: BinaryIO, source: Source, limits: Limits) -> SavedModel:
-    inside = File(source, limits)
-    attributes = inside.root.attributes("model_config", "keras_version", "layer_names")
+    def read_head(inside: File) -> tuple[dict[str, Any], set[str]]:
+        root = inside.root
+        return root.attributes("model_config", "keras_version", "layer_names"), set(root.names())
+
+    (attributes, inside), plain = _with_hdf5(source, limits, read_head)
     text = attributes.get("model_config")
-    weights = inside.root.child("model_weights")
-    if not isinstance(text, str) or not isinstance(weights, Group):
-        names = {"layers", "vars", "_layer_checkpoint_dependencies"}.intersection(
-            inside.root.names()
-        )
+    if not isinstance(text, str) or "model_weights" not in inside:
+        names = {"layers", "vars", "_layer_checkpoint_dependencies"}.intersection(inside)
         if names or any(name.startswith("layer_names") for name in attributes):
             raise source.fail(
                 "it has weights and no architecture (model.save_weights() wrote it). Load them "
@@ -138,8 +144,31 @@ def _open_h5(file: BinaryIO, source: Source, limits: Limits) -> SavedModel:
     root = parse(source, text.encode(), "model_config", limits)
     class_name, config = _architecture(source, root)
     layers = list_layers(source, class_name, config)
-    store = LegacyStore(inside, weights, source, layers)
-    return _saved(file, source, root, store, attributes.get("keras_version"))
+
+    def read_all(requests: Sequence[Request]) -> list[dict[str, Array]]:
+        def read(inside: File) -> list[dict[str, Array]]:
+            weights = inside.root.child("model_weights")
+            if not isinstance(weights, Group):
+                raise source.fail("its model_weights is no group")
+            return LegacyStore(inside, weights, source, layers).read_all(requests)
+
+        return _with_hdf5(plain, limits, read)[0]
+
+    return _saved(file, source, root, read_all, attributes.get("keras_version"))
+
+
+Result = TypeVar("Result")
+
+
+def _with_hdf5(
+    source: Source, limits: Limits, use: Callable[[File], Result]
+) -> tuple[Result, Source]:
+    """What `use` makes of an HDF5 file, and the file, rewritten if it was not as Keras writes."""
+    try:
+        return use(File(source, limits)), source
+    except Unusual as reason:
+        source = repack(source, limits, reason)
+        return use(File(source, limits)), source
 
 
 def _architecture(source: Source, root: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -160,7 +189,11 @@ def _architecture(source: Source, root: dict[str, Any]) -> tuple[str, dict[str, 
 
 
 def _saved(
-    file: BinaryIO, source: Source, root: dict[str, Any], store: Store, version: object
+    file: BinaryIO,
+    source: Source,
+    root: dict[str, Any],
+    read_all: Callable[[Sequence[Request]], list[dict[str, Array]]],
+    version: object,
 ) -> SavedModel:
     registered = root.get("registered_name")
     return SavedModel(
@@ -169,6 +202,6 @@ def _saved(
         registered if isinstance(registered, str) else "",
         version if isinstance(version, str) else "",
         source.name,
-        store,
+        read_all,
         file.close,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from recurra.runtime.layer import Array, Variable
 
@@ -23,13 +23,6 @@ class Request(NamedTuple):
     variables: Sequence[Variable] | None
 
 
-class Store(Protocol):
-    """Weights by layer, however a kind of file keeps them."""
-
-    def read_all(self, requests: Sequence[Request]) -> list[dict[str, Array]]:
-        """The weights of all layers of the model, in the order of its configuration."""
-
-
 class SavedModel:
     """A model as its file holds it.
 
@@ -40,7 +33,7 @@ class SavedModel:
         registered_name: Keras's name of the class, where the model has a class of its own.
         keras_version: that wrote it; "" if the file does not say.
         path: of the file.
-        weights: see `Store.read_all`, which is to be called once, for all layers.
+        weights: itself; see `read_all`, which is to be called once, for all layers.
     """
 
     def __init__(
@@ -50,14 +43,15 @@ class SavedModel:
         registered_name: str,
         keras_version: str,
         path: str,
-        store: Store,
+        read_all: Callable[[Sequence[Request]], list[dict[str, Array]]],
         close: Callable[[], None],
     ) -> None:
         self.class_name, self.config, self.registered_name = class_name, config, registered_name
         self.keras_version, self.path = keras_version, path
         self.weights = self
-        self._store: Store | None = store
+        self._read_all = read_all
         self._close = close
+        self._closed = False
         self._values: list[tuple[Place, dict[str, Array]]] = []
         self._digest = ""
 
@@ -71,10 +65,10 @@ class SavedModel:
             ModelFileError: if weights are missing, or are no numbers, or the file has weights
                 for which no layer asks.
         """
-        if self._store is None:
+        if self._closed:
             raise RuntimeError("read_all() may be called once: the file is closed after it")
         try:
-            values = self._store.read_all(requests)
+            values = self._read_all(requests)
         finally:
             self.close()
         places = [request.place for request in requests]
@@ -83,7 +77,7 @@ class SavedModel:
 
     def close(self) -> None:
         """Close the file."""
-        self._store = None
+        self._closed = True
         self._close()
 
     @property

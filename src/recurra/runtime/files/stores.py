@@ -6,8 +6,9 @@ each of the outermost layers has a list of weights, those of nested models joine
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from recurra.runtime.errors import ModelFileError
 from recurra.runtime.files.hdf5 import Dataset, File, Group
@@ -22,43 +23,62 @@ OLD_LAYERS = "_layer_checkpoint_dependencies"
 NOT_WEIGHTS = {"optimizer", "seed_generator", "_random_generator", "metrics", "compile_metrics"}
 
 
-class Entry:
+class Entry(NamedTuple):
     """A layer in the configuration.
 
     Args:
-        path: of its group in `.keras` files: "layers/lstm_1".
+        class_name: Keras's.
         trainable: the layer and all that it is in.
     """
 
-    def __init__(self, path: str, trainable: bool) -> None:
-        self.path, self.trainable = path, trainable
+    class_name: str
+    trainable: bool
 
 
 def list_layers(source: Source, class_name: str, config: dict[str, Any]) -> dict[Place, Entry]:
     """All layers of a model, those of nested models too, in the order of the configuration."""
     found: dict[Place, Entry] = {}
 
-    def visit(class_name: str, config: dict[str, Any], place: Place, path: str, on: bool) -> None:
+    def visit(class_name: str, config: dict[str, Any], place: Place, on: bool) -> None:
         entries = config.get("layers")
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise source.fail(f"the model '{'/'.join(place)}' has no list of layers")
         layers = [entry for entry in entries if not is_operation(entry)]
         if class_name == "Sequential" and layers and class_of(layers[0]) == "InputLayer":
             layers = layers[1:]
-        names = container_names(map(class_of, layers))
-        for entry, name in zip(layers, names, strict=True):
+        for entry in layers:
             inside = (*place, name_of(entry))
             if inside in found:
                 raise source.fail(f"it has two layers '{'/'.join(inside)}'")
             own = entry.get("config")
             trainable = on and not (isinstance(own, dict) and own.get("trainable") is False)
-            below = f"{path}layers/{name}"
-            found[inside] = Entry(below, trainable)
+            found[inside] = Entry(class_of(entry), trainable)
             if is_model(entry):
-                visit(class_of(entry), entry["config"], inside, f"{below}/", trainable)
+                visit(class_of(entry), entry["config"], inside, trainable)
 
-    visit(class_name, config, (), "", config.get("trainable") is not False)
+    visit(class_name, config, (), config.get("trainable") is not False)
     return found
+
+
+def group_paths(layers: dict[Place, Entry], weighted: set[Place] | None) -> dict[Place, str]:
+    """The groups of layers in `.keras` files: "layers/encoder/layers/lstm_1".
+
+    Args:
+        layers: from `list_layers`.
+        weighted: for files of Keras 2.12, the layers that have weights: these it counted twice.
+    """
+    models: dict[Place, list[Place]] = {}
+    for place in layers:
+        models.setdefault(place[:-1], []).append(place)
+    container = "layers" if weighted is None else OLD_LAYERS
+    paths: dict[Place, str] = {}
+    for model, places in models.items():  # outer models come first
+        twice = [n for n, place in enumerate(places) if place in (weighted or ())]
+        names = container_names((layers[place].class_name for place in places), twice)
+        above = f"{paths[model]}/" if model else ""
+        for place, name in zip(places, names, strict=True):
+            paths[place] = f"{above}{container}/{name}"
+    return paths
 
 
 class _Store:
@@ -95,9 +115,18 @@ class KerasStore(_Store):
     """Weights in groups, as in `.keras` files."""
 
     def read_all(self, requests: Sequence[Request]) -> list[dict[str, Array]]:
-        """See `Store.read_all`."""
+        """See `SavedModel.read_all`."""
         self.used: set[str] = set()
+        weighted = None
         self.old = OLD_LAYERS in self.root.names()
+        if self.old:
+            owners = [
+                request.place
+                for request in requests
+                if request.variables is None or len(request.variables)
+            ]
+            weighted = {place[:depth] for place in owners for depth in range(1, len(place) + 1)}
+        self.paths = group_paths(self.layers, weighted)
         values = [self._read(request) for request in requests]
         surplus = {dataset.name for dataset in self._stored(self.root) if not is_counter(dataset)}
         if surplus - self.used:
@@ -105,8 +134,7 @@ class KerasStore(_Store):
         return values
 
     def _read(self, request: Request) -> dict[str, Array]:
-        path = self.layers[request.place].path
-        group = self.root.group(path.replace("layers/", f"{OLD_LAYERS}/") if self.old else path)
+        group = self.root.group(self.paths[request.place])
         values: dict[str, Array] = {}
         if request.variables is None:
             if group is not None:
@@ -129,9 +157,15 @@ class KerasStore(_Store):
 
     def _owner(self, group: Group | None, path: tuple[str, ...]) -> Group | None:
         """The group of a part of a layer; some parts' names began with a stroke once."""
-        for part in "/".join(path).split("/") if path else ():
-            if group is not None:
-                group = group.group(part) or group.group(f"_{part}")
+        parts = "/".join(path).split("/") if path else []
+        for above, part in zip(["", *parts], parts, strict=False):
+            if group is None:
+                break
+            if self.old and part == "layers":
+                part = OLD_LAYERS
+            elif self.old and above == "layers":
+                part = nth_name(part, group.names())
+            group = group.group(part) or group.group(f"_{part}")
         return group
 
     def _stored(self, group: Group) -> Iterator[Dataset]:
@@ -154,7 +188,7 @@ class LegacyStore(_Store):
     """
 
     def read_all(self, requests: Sequence[Request]) -> list[dict[str, Array]]:
-        """See `Store.read_all`."""
+        """See `SavedModel.read_all`."""
         self.used: set[str] = set()
         names = set(self._names(self.root, "layer_names"))
         values: list[dict[str, Array]] = [{} for _ in requests]
@@ -257,6 +291,19 @@ class LegacyStore(_Store):
             raise self.surplus(name for name, _ in stored[len(slots) :])
         names = ", ".join(f"{'/'.join(place)}/{variable.name}" for place, variable, *_ in slots)
         raise self.missing((layer,), f"but {ends or 'none'}, where it takes {names}")
+
+
+def nth_name(name: str, names: list[str]) -> str:
+    """Which of `names` is "lstm_1", the second LSTM, where numbers leave some out."""
+    kind, stroke, number = name.rpartition("_")
+    if not (stroke and number.isdigit()):
+        kind, number = name, "0"
+    alike = sorted(
+        (int(other.removeprefix(kind)[1:] or 0), other)
+        for other in names
+        if re.fullmatch(rf"{re.escape(kind)}(_[0-9]{{1,9}})?", other)
+    )
+    return alike[int(number)][1] if int(number) < len(alike) else name
 
 
 Slot = tuple[Place, Variable, bool, dict[str, Array]]

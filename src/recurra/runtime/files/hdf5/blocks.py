@@ -19,6 +19,10 @@ CONTINUATION = 0x10
 SHARED = 2  # in a message's flags: its content stands elsewhere
 
 
+class Unusual(ModelFileError):
+    """A file that may be in order, written in ways of HDF5 that are not known here."""
+
+
 class Message(NamedTuple):
     """One property of an object: its shape, its type, an attribute, ..."""
 
@@ -72,10 +76,11 @@ class Blocks:
         """An error of this file."""
         return self.source.fail(problem)
 
-    def unusual(self, what: str) -> ModelFileError:
+    def unusual(self, what: str) -> Unusual:
         """An error of a file that is HDF5, yet not as Keras writes it."""
-        return self.source.fail(
-            f"{what}, which Keras does not write; load the model in Keras and save it again"
+        return Unusual(
+            f"Cannot read {self.source.name}: {what}, which Keras does not write. "
+            "Load the model in Keras and save it again."
         )
 
     def messages(self, address: int) -> list[Message]:
