@@ -212,8 +212,8 @@ def _hint(got: Sequence[int], shape: Shape) -> str:
             return f" Each step must have {shape[2]} features, and has {got[2]}."
         if shape[1] is not None and shape[1] != got[1]:
             return (
-                f" The model was saved for exactly {shape[1]} time steps; cut or pad the sequences, "
-                "or save it with keras.Input((None, features))."
+                f" The model was saved for exactly {shape[1]} time steps; cut or pad the "
+                "sequences, or save it with keras.Input((None, features))."
             )
     if len(got) != len(shape):
         return f" It needs {len(shape)} axes, and has {len(got)}."

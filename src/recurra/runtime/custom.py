@@ -26,7 +26,7 @@ from recurra.runtime.layer import Array, Call, Layer, Mask, Result, Shape
 Function = Callable[..., Any]
 
 _registered: dict[str, Function] = {}
-_given: ContextVar[Mapping[str, Function]] = ContextVar("custom", default={})
+_given: ContextVar[Mapping[str, Function] | None] = ContextVar("custom", default=None)
 
 _FREE = (3, 5)
 """Sizes that stand for a free dimension when a function is tried."""
@@ -62,7 +62,7 @@ def register_layer(name: str, function: Function) -> Function:
 
 def find(*names: str | None) -> Function | None:
     """The user's function under the first of these names that has one, while a model is built."""
-    for table in (_given.get(), _registered):
+    for table in (_given.get() or {}, _registered):
         for name in names:
             if name is not None and name in table:
                 return table[name]
@@ -147,8 +147,9 @@ class FunctionLayer(Layer):
                 array = array.astype(np.float32, copy=False)
             if array.ndim == 0 or (inputs and array.shape[0] != inputs[0].shape[0]):
                 raise self.fail(
-                    f"the function given for it returned shape {array.shape} for inputs of shapes "
-                    f"{', '.join(str(each.shape) for each in inputs)}; expected the same batch first."
+                    f"the function given for it returned shape {array.shape} for inputs of "
+                    f"shapes {', '.join(str(x.shape) for x in inputs)}; expected the same batch "
+                    "first."
                 )
             outputs.append(array)
         return outputs

@@ -215,7 +215,7 @@ class Runtime:
         """
         from recurra.runtime.session import open_session
 
-        return open_session(self, batch)
+        return open_session(self.program(), batch)
 
     def step_many(self, sessions: Sequence[Session], xs: Any) -> Any:
         """One step of many sessions in one call, each with the same bits as alone.
@@ -229,7 +229,7 @@ class Runtime:
         """
         from recurra.runtime.session import step_many
 
-        return step_many(self, sessions, xs)
+        return step_many(self.program(), sessions, xs)
 
     def summary(self, print_fn: Callable[[str], Any] = print) -> None:
         """Print a table of the layers: types, shapes, parameters, what each is called on.
@@ -247,20 +247,25 @@ class Runtime:
         Raises:
             StreamingError: if it has none, naming the layer and why.
         """
-        with self._lock:
-            if self._plan is None:
-                from recurra.runtime.streaming import program_of
-
-                try:
-                    self._plan = program_of(self.graph)
-                except StreamingError as error:
-                    self._plan = error
-                except AttributeError as error:  # until the engine has plans
-                    self._plan = StreamingError(f"the engine has no plans yet ({error})")
-            found = self._plan
+        found = self._plan
+        if found is None:
+            with self._lock:
+                if self._plan is None:
+                    self._plan = self._compiled()
+                found = self._plan
         if isinstance(found, StreamingError):
             raise StreamingError(*found.args)
         return found
+
+    def _compiled(self) -> Program | StreamingError:
+        from recurra.runtime.streaming import program_of
+
+        try:
+            return program_of(self.graph)
+        except StreamingError as error:
+            return error
+        except AttributeError as error:  # until the engine has plans
+            return StreamingError(f"the engine has no plans yet ({error})")
 
     def _given(self, x: Any) -> list[Array]:
         """x as one array per input, shapes checked, types as they were."""

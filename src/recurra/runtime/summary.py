@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from recurra.runtime.arrays import shape_text
@@ -62,9 +63,8 @@ def _streams(runtime: Runtime) -> str:
     return f"yes, with {program.plan.state_bytes:,} bytes of state for each row"
 
 
-def _names(tensors: tuple[Tensor, ...] | list[Tensor] | object) -> str:
-    names = [t.name for t in tensors]  # type: ignore[attr-defined]
-    return _short(", ".join(names))
+def _names(tensors: Sequence[Tensor]) -> str:
+    return _short(", ".join(tensor.name for tensor in tensors))
 
 
 def _short(text: str) -> str:

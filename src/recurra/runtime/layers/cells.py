@@ -42,6 +42,9 @@ class Options(NamedTuple):
     trace: bool = False
 
 
+DEFAULTS = Options()
+
+
 class Cell:
     """One cell.
 
@@ -54,7 +57,7 @@ class Cell:
     """
 
     def __init__(
-        self, class_name: str, config: LayerConfig, where: str, options: Options = Options()
+        self, class_name: str, config: LayerConfig, where: str, options: Options = DEFAULTS
     ) -> None:
         self.where, self.name = where, where.rpartition("/")[2]
         self.kind = KINDS[class_name]
@@ -158,8 +161,9 @@ class Cell:
         spec, units = self.spec, self.units
         batch, time_steps = x.shape[:2]
         columns = {g: slice(i * units, (i + 1) * units) for i, g in enumerate(spec.gates)}
-        two = self.bias is not None and self.bias.ndim == 2
-        input_bias, recurrent_bias = self.bias if two else (self.bias, None)  # type: ignore[misc]
+        input_bias, recurrent_bias = self.bias, None
+        if self.bias is not None and self.bias.ndim == 2:
+            input_bias, recurrent_bias = self.bias
         given = x @ self.kernel
         if input_bias is not None:
             given += input_bias
@@ -168,7 +172,9 @@ class Cell:
             found = {}
             for gate in gates:
                 product = h @ self.recurrent_kernel[:, columns[gate]]
-                found[gate] = product + recurrent_bias[columns[gate]] if two else product
+                if recurrent_bias is not None:
+                    product += recurrent_bias[columns[gate]]
+                found[gate] = product
             return found
 
         state = {

@@ -27,7 +27,7 @@ _FREE = (3, 5)
 class Slot(NamedTuple):
     """Stands for a call's tensor of that number in its arguments."""
 
-    index: int
+    number: int
 
 
 class Operation(Layer):
@@ -108,7 +108,7 @@ def make_operation(found: Description, where: str) -> Operation:
 
 def _fill(value: Any, inputs: Sequence[Array]) -> Any:
     if isinstance(value, Slot):
-        return inputs[value.index]
+        return inputs[value.number]
     if isinstance(value, (list, tuple)):
         return [_fill(each, inputs) for each in value]
     if isinstance(value, float):
@@ -197,11 +197,11 @@ def _view(function: Function) -> tuple[Function, Function]:
         # Rows that are turned round or moved would keep the shape; a view of them shows it.
         count = np.arange(x.shape[0]).reshape(-1, *[1] * (x.ndim - 1))
         rows = function(np.broadcast_to(count, x.shape), *more, config=config, **keywords)
-        if rows.size and not np.array_equal(
-            rows[(slice(None), *[0] * (rows.ndim - 1))] if rows.ndim else None, count.ravel()
-        ):
-            return ()
-        return made.shape
+        kept = rows.ndim > 0 and (
+            rows.size == 0
+            or np.array_equal(rows[(slice(None), *[0] * (rows.ndim - 1))], count.ravel())
+        )
+        return made.shape if kept else ()
 
     return compute, shape
 
@@ -311,101 +311,97 @@ def _rsqrt(x: Array) -> Array:
     return 1 / np.sqrt(x)
 
 
+_ELEMENTWISE: Mapping[str, Function] = {
+    "Add": np.add,
+    "Subtract": np.subtract,
+    "Multiply": np.multiply,
+    "Divide": np.true_divide,
+    "TrueDivide": np.true_divide,
+    "FloorDivide": np.floor_divide,
+    "Mod": np.mod,
+    "Power": _power,
+    "Maximum": np.maximum,
+    "Minimum": np.minimum,
+    "Equal": np.equal,
+    "NotEqual": np.not_equal,
+    "Greater": np.greater,
+    "GreaterEqual": np.greater_equal,
+    "Less": np.less,
+    "LessEqual": np.less_equal,
+    "LogicalAnd": np.logical_and,
+    "LogicalOr": np.logical_or,
+    "LogicalNot": np.logical_not,
+    "Where": np.where,
+    "Negative": np.negative,
+    "Absolute": np.abs,
+    "Abs": np.abs,
+    "Square": np.square,
+    "Sqrt": np.sqrt,
+    "Rsqrt": _rsqrt,
+    "Exp": np.exp,
+    "Log": np.log,
+    "Log1p": np.log1p,
+    "Expm1": np.expm1,
+    "Sin": np.sin,
+    "Cos": np.cos,
+    "Sign": np.sign,
+    "Floor": np.floor,
+    "Ceil": np.ceil,
+    "ZerosLike": np.zeros_like,
+    "OnesLike": np.ones_like,
+    "IsFinite": np.isfinite,
+    "IsNan": np.isnan,
+}
+
+_ACTIVATIONS: Mapping[str, tuple[str, ...]] = {
+    "Relu": ("relu",),
+    "Relu6": ("relu6",),
+    "LeakyRelu": ("leaky_relu", "negative_slope"),
+    "Elu": ("elu", "alpha"),
+    "Selu": ("selu",),
+    "Celu": ("celu", "alpha"),
+    "Gelu": ("gelu", "approximate"),
+    "Silu": ("silu",),
+    "Sigmoid": ("sigmoid",),
+    "Tanh": ("tanh",),
+    "Softplus": ("softplus",),
+    "Softsign": ("softsign",),
+    "HardSigmoid": ("hard_sigmoid",),
+    "HardSilu": ("hard_silu",),
+    "HardTanh": ("hard_tanh",),
+    "LogSigmoid": ("log_sigmoid",),
+    "Softmax": ("softmax", "axis"),
+    "LogSoftmax": ("log_softmax", "axis"),
+}
+
+_REDUCTIONS: Mapping[str, Function] = {
+    "Mean": np.mean,
+    "Sum": np.sum,
+    "Max": np.max,
+    "Min": np.min,
+    "Prod": np.prod,
+    "Any": np.any,
+    "All": np.all,
+    "Std": np.std,
+    "Var": np.var,
+}
+
+_VIEWS: Mapping[str, Function] = {
+    "GetItem": _get_item,
+    "Reshape": _reshape,
+    "Squeeze": _squeeze,
+    "ExpandDims": _expand_dims,
+    "Flip": _flip,
+    "Transpose": _transpose,
+    "Swapaxes": _swapaxes,
+    "Moveaxis": _moveaxis,
+}
+
 OPERATIONS: Mapping[str, tuple[Function, Function]] = {
-    **{
-        name: _elementwise(function)
-        for name, function in {
-            "Add": np.add,
-            "Subtract": np.subtract,
-            "Multiply": np.multiply,
-            "Divide": np.true_divide,
-            "TrueDivide": np.true_divide,
-            "FloorDivide": np.floor_divide,
-            "Mod": np.mod,
-            "Power": _power,
-            "Maximum": np.maximum,
-            "Minimum": np.minimum,
-            "Equal": np.equal,
-            "NotEqual": np.not_equal,
-            "Greater": np.greater,
-            "GreaterEqual": np.greater_equal,
-            "Less": np.less,
-            "LessEqual": np.less_equal,
-            "LogicalAnd": np.logical_and,
-            "LogicalOr": np.logical_or,
-            "LogicalNot": np.logical_not,
-            "Where": np.where,
-            "Negative": np.negative,
-            "Absolute": np.abs,
-            "Abs": np.abs,
-            "Square": np.square,
-            "Sqrt": np.sqrt,
-            "Rsqrt": _rsqrt,
-            "Exp": np.exp,
-            "Log": np.log,
-            "Log1p": np.log1p,
-            "Expm1": np.expm1,
-            "Sin": np.sin,
-            "Cos": np.cos,
-            "Sign": np.sign,
-            "Floor": np.floor,
-            "Ceil": np.ceil,
-            "ZerosLike": np.zeros_like,
-            "OnesLike": np.ones_like,
-            "IsFinite": np.isfinite,
-            "IsNan": np.isnan,
-        }.items()
-    },
-    **{
-        name: _activation(*given)
-        for name, given in {
-            "Relu": ("relu",),
-            "Relu6": ("relu6",),
-            "LeakyRelu": ("leaky_relu", "negative_slope"),
-            "Elu": ("elu", "alpha"),
-            "Selu": ("selu",),
-            "Celu": ("celu", "alpha"),
-            "Gelu": ("gelu", "approximate"),
-            "Silu": ("silu",),
-            "Sigmoid": ("sigmoid",),
-            "Tanh": ("tanh",),
-            "Softplus": ("softplus",),
-            "Softsign": ("softsign",),
-            "HardSigmoid": ("hard_sigmoid",),
-            "HardSilu": ("hard_silu",),
-            "HardTanh": ("hard_tanh",),
-            "LogSigmoid": ("log_sigmoid",),
-            "Softmax": ("softmax", "axis"),
-            "LogSoftmax": ("log_softmax", "axis"),
-        }.items()
-    },
-    **{
-        name: _reduction(function)
-        for name, function in {
-            "Mean": np.mean,
-            "Sum": np.sum,
-            "Max": np.max,
-            "Min": np.min,
-            "Prod": np.prod,
-            "Any": np.any,
-            "All": np.all,
-            "Std": np.std,
-            "Var": np.var,
-        }.items()
-    },
-    **{
-        name: _view(function)
-        for name, function in {
-            "GetItem": _get_item,
-            "Reshape": _reshape,
-            "Squeeze": _squeeze,
-            "ExpandDims": _expand_dims,
-            "Flip": _flip,
-            "Transpose": _transpose,
-            "Swapaxes": _swapaxes,
-            "Moveaxis": _moveaxis,
-        }.items()
-    },
+    **{name: _elementwise(given) for name, given in _ELEMENTWISE.items()},
+    **{name: _activation(*given) for name, given in _ACTIVATIONS.items()},
+    **{name: _reduction(given) for name, given in _REDUCTIONS.items()},
+    **{name: _view(given) for name, given in _VIEWS.items()},
     "Concatenate": (_concatenate, _concatenated),
     "Stack": (_stack, _stacked),
     "Matmul": (_matmul, _matmul_shape),

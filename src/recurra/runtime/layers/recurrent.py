@@ -169,7 +169,7 @@ class RNN(Recurrent):
                 raise checked.wrong(self.where, "cells", entries, "a list of 1 to 1000 cells")
             stack = [describe(entry, self.where) for entry in entries]
             names = container_names([each.class_name for each in stack])
-            paths = [("cell", "cells", name) for name in names]
+            paths: list[tuple[str, ...]] = [("cell", "cells", name) for name in names]
         else:
             stack, paths = [cell], [("cell",)]
         for each in stack:

@@ -167,7 +167,7 @@ class TimeDistributed(Layer):
         inner: Mask = None
         if mask is not None and mask.ndim > 2:
             inner = mask.reshape(rows, *mask.shape[2:])
-            mask = mask.any(axis=tuple(range(2, mask.ndim)))
+            mask = np.asarray(mask.any(axis=tuple(range(2, mask.ndim))))
         flat = x.reshape(rows, *x.shape[2:])
         if rows == 0:
             shapes = self.layer.output_shapes([flat.shape])
