@@ -174,8 +174,11 @@ class Heads(Layer):
             attended = attended * sigmoid(self._project("gate", query))
         flat = attended.reshape(*attended.shape[:-2], -1 if attended.size else 0)
         output = self._project("output", flat) if attended.size else self._nothing(query)
-        outputs = [output, scores] if give_scores else [output]
-        return Result(outputs, [call.masks[0], None][: len(outputs)])
+        if give_scores:
+            # Keras leaves on the scores the mask that they were computed with.
+            wide = None if kept is None else self._wide(kept, scores.ndim)
+            return Result([output, scores], [call.masks[0], wide])
+        return Result([output], [call.masks[0]])
 
     def _nothing(self, query: Array) -> Array:
         return np.zeros((*query.shape[:-1], *self._tails["output"]), np.float32)
@@ -211,15 +214,17 @@ class Heads(Layer):
         back = np.argsort(order)
         return moved.transpose(back), weights.reshape(shape)
 
-    def _spread(self, kept: Array, shape: Sequence[int]) -> Array:
-        """A mask for scores of this shape: axes are added before those of queries and keys."""
+    def _wide(self, kept: Array, rank: int) -> Array:
+        """A mask of `rank` axes: they are added before those of queries and keys."""
         place = kept.ndim - 2 * len(self.attended)
-        wide = kept
-        if place >= 0 and kept.ndim <= len(shape):
-            ones = (1,) * (len(shape) - kept.ndim)
-            wide = kept.reshape(*kept.shape[:place], *ones, *kept.shape[place:])
+        if place < 0 or kept.ndim > rank:
+            return kept
+        return kept.reshape(*kept.shape[:place], *(1,) * (rank - kept.ndim), *kept.shape[place:])
+
+    def _spread(self, kept: Array, shape: Sequence[int]) -> Array:
+        """A mask for scores of this shape."""
         try:
-            return np.broadcast_to(wide, shape)
+            return np.broadcast_to(self._wide(kept, len(shape)), shape)
         except ValueError:
             raise ValueError(
                 f"Layer '{self.where}': a mask of shape {kept.shape}, all masks taken together, "

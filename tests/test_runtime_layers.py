@@ -1,0 +1,193 @@
+"""The runtime's layers beside stock Keras's: outputs, masks, shapes, variables, bits of a row."""
+
+from __future__ import annotations
+
+import functools
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras.src import backend
+
+from recurra.runtime import layers
+from recurra.runtime.layer import LAYERS, Array, Call, Layer, Result, Variable
+from runtime_layer_cases import CASES, Case
+
+layers.load()
+
+BATCH = 5
+
+
+class Pair:
+    """A layer of Keras with random weights, and the runtime's layer with the same ones."""
+
+    def __init__(self, case: Case) -> None:
+        self.case, self.rng = case, np.random.default_rng(len(str(case)))
+        self.inputs = [self.array(BATCH, *shape) for shape in case.shapes]
+        self.masks = [
+            self.mask(BATCH, shape[0]) if masked else None
+            for masked, shape in zip(
+                case.masks or [False] * len(case.shapes), case.shapes, strict=True
+            )
+        ]
+        self.arguments = {
+            name: self.mask(BATCH, *value) if isinstance(value, tuple) else value
+            for name, value in case.call.items()
+        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of options that Keras would rather not have
+            self.keras = getattr(keras.layers, case.class_name)(**case.config)
+        self.expected = self.stock()  # this makes the variables
+        for variable in self.keras.variables:
+            if "seed" not in variable.path and "int" not in str(variable.dtype):
+                positive = any(name in variable.path for name in ("variance", "stddev"))
+                value = self.array(*variable.shape)
+                variable.assign(np.abs(value) + 0.1 if positive else value)
+        if hasattr(self.keras, "finalize_state"):
+            self.keras.finalize_state()
+        self.expected = self.stock()
+        saved = keras.saving.serialize_keras_object(self.keras)["config"]
+        self.layer = made(case.class_name, saved)
+        shapes = [(BATCH, *shape) for shape in case.shapes]
+        values = {v.name: self.value(v) for v in self.layer.variables()}
+        self.layer.build(values, shapes)
+
+    def array(self, *shape: int) -> Array:
+        return self.rng.normal(size=shape).astype(np.float32)
+
+    def mask(self, *shape: int) -> Array:
+        mask = self.rng.random(shape) < 0.6
+        mask[0] = True
+        mask[1] = False  # a row of which nothing is kept
+        return mask
+
+    def value(self, variable: Variable) -> Array:
+        """A variable's value, found where its path and index say."""
+        owner = self.keras
+        for part in variable.path:
+            owner = getattr(owner, part)
+        own = owner._trainable_variables + owner._non_trainable_variables
+        found = own[variable.index]
+        assert found.name == variable.name.rpartition("/")[2]
+        assert found.trainable == variable.trainable
+        return np.asarray(keras.ops.convert_to_numpy(found))
+
+    def stock(self) -> tuple[list[Array], list[Array | None]]:
+        """Keras's outputs and their masks."""
+        tensors = []
+        for x, mask in zip(self.inputs, self.masks, strict=True):
+            tensor = keras.ops.convert_to_tensor(x)
+            if mask is not None:
+                backend.set_keras_mask(tensor, keras.ops.convert_to_tensor(mask))
+            tensors.append(tensor)
+        listed = spread_over_parameters(self.case.class_name)
+        arguments = {
+            name: keras.ops.convert_to_tensor(v) if isinstance(v, np.ndarray) else v
+            for name, v in self.arguments.items()
+        }
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of masks that end here
+            if listed:
+                found = self.keras(*tensors, **arguments)
+            else:
+                found = self.keras(tensors if len(tensors) > 1 else tensors[0], **arguments)
+        found = list(found) if isinstance(found, (tuple, list)) else [found]
+        masks = [backend.get_keras_mask(y) for y in found]
+        return (
+            [np.asarray(keras.ops.convert_to_numpy(y)) for y in found],
+            [None if m is None else np.asarray(keras.ops.convert_to_numpy(m)) for m in masks],
+        )
+
+    def compute(self, rows: slice = slice(None)) -> Result:
+        """The runtime's results, which must come without a warning."""
+        arguments = {
+            name: v[rows] if isinstance(v, np.ndarray) else v for name, v in self.arguments.items()
+        }
+        masks = [None if mask is None else mask[rows] for mask in self.masks]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return self.layer.compute(Call([x[rows] for x in self.inputs], masks, arguments))
+
+
+def spread_over_parameters(class_name: str) -> bool:
+    """Whether Keras takes several tensors one by one, and not in a list."""
+    return LAYERS[class_name].operands > 1
+
+
+def made(class_name: str, config: Mapping[str, Any], where: str = "here") -> Layer:
+    """The runtime's layer for a configuration as it comes out of a file."""
+    return LAYERS[class_name](json.loads(json.dumps(config)), where)
+
+
+@functools.cache
+def pair_of(number: int) -> Pair:
+    return Pair(CASES[number])
+
+
+numbers = pytest.mark.parametrize("number", range(len(CASES)), ids=[str(case) for case in CASES])
+
+
+@numbers
+def test_layer_equals_keras(number: int) -> None:
+    pair = pair_of(number)
+    result = pair.compute()
+    expected, masks = pair.expected
+    assert len(result.outputs) == len(expected) == len(result.masks)
+    for y, right in zip(result.outputs, expected, strict=True):
+        assert y.dtype == np.float32
+        assert y.shape == right.shape
+        np.testing.assert_allclose(y, right, rtol=1e-5, atol=1e-5)
+    for mask, right_mask in zip(result.masks, masks, strict=True):
+        assert (mask is None) == (right_mask is None)
+        if mask is not None:
+            np.testing.assert_array_equal(mask, right_mask)
+    for rows in (slice(0, 1), slice(2, 4), slice(4, 5)):
+        alone = pair.compute(rows)
+        for y, part in zip(result.outputs, alone.outputs, strict=True):
+            np.testing.assert_array_equal(y[rows], part, err_msg="a row's bits changed")
+    empty = pair.compute(slice(0, 0))
+    assert [y.shape for y in empty.outputs] == [(0, *y.shape[1:]) for y in result.outputs]
+
+
+def wrong_in_keras(case: Case) -> bool:
+    """Whether Keras's own symbolic shapes are wrong: of scores where queries and keys differ in
+    number, and of several axes under dots (they come out in reverse)."""
+    scores = case.class_name == "MultiHeadAttention" and "return_attention_scores" in case.call
+    return scores or (
+        str(case.config.get("equation")).startswith("...") and len(case.shapes[0]) > 2
+    )
+
+
+@numbers
+def test_shapes_equal_keras(number: int) -> None:
+    case, pair = CASES[number], pair_of(number)
+    outputs = [(None, *y.shape[1:]) for y in pair.expected[0]]
+    fixed = [(None, *shape) for shape in case.shapes]
+    found = pair.layer.call_shapes(fixed, pair.arguments)
+    assert [tuple(shape) for shape in found] == outputs
+
+    free = [(None, None, *shape[1:]) for shape in case.shapes]
+    try:
+        spec = symbolic(pair, free)
+    except Exception:  # whatever Keras says of an input whose second axis must be known
+        return
+    found = pair.layer.call_shapes(free, pair.arguments)
+    assert wrong_in_keras(case) or [tuple(shape) for shape in found] == spec
+
+
+def symbolic(pair: Pair, shapes: Sequence[tuple[int | None, ...]]) -> list[tuple[int | None, ...]]:
+    """What Keras says of the outputs' shapes."""
+    tensors = [keras.KerasTensor(shape) for shape in shapes]
+    arguments = {k: v for k, v in pair.arguments.items() if not isinstance(v, np.ndarray)}
+    if spread_over_parameters(pair.case.class_name):
+        found = pair.keras.compute_output_spec(*tensors, **arguments)
+    else:
+        found = pair.keras.compute_output_spec(
+            tensors if len(tensors) > 1 else tensors[0], **arguments
+        )
+    found = list(found) if isinstance(found, (tuple, list)) else [found]
+    return [tuple(y.shape) for y in found]
