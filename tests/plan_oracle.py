@@ -49,14 +49,14 @@ def run(plan: Any, arrays: Sequence[Any]) -> list[Any]:
 def _recurrent(op: dict[str, Any], values: dict[int, Any]) -> dict[str, Any]:
     config = Config.from_numbers(op["numbers"])
     initial = [values[number] for number in op.get("initial") or ()]
-    mask = op.get("mask", -1)
+    mask = op.get("mask")
     result = reference.forward(
         config.cell,
         values[op["input"]],
         kernel=op["kernel"],
         recurrent_kernel=op["recurrent_kernel"],
         bias=op["bias"],
-        mask=None if mask == -1 else values[mask],
+        mask=None if mask is None else values[mask],
         activation=config.activation,
         recurrent_activation=config.recurrent_activation,
         reset_after=config.reset_after,
@@ -66,7 +66,7 @@ def _recurrent(op: dict[str, Any], values: dict[int, Any]) -> dict[str, Any]:
     found = {"sequence": result.sequence, "last_output": result.last_output}
     for state in config.spec.state_table:
         found[state.output] = result.states[state.name]
-    return {name: value for name, value in found.items() if op.get(name, -1) != -1}
+    return {name: value for name, value in found.items() if op.get(name) is not None}
 
 
 def _dense(op: dict[str, Any], values: dict[int, Any]) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def _masking(op: dict[str, Any], values: dict[int, Any]) -> dict[str, Any]:
     x = values[op["input"]]
     mask = np.any(x != np.float32(op["value"]), axis=-1)
     found = {"output": np.where(mask[..., np.newaxis], x, 0.0), "mask": mask}
-    return {name: value for name, value in found.items() if op.get(name, -1) != -1}
+    return {name: value for name, value in found.items() if op.get(name) is not None}
 
 
 def _mask_ids(op: dict[str, Any], values: dict[int, Any]) -> dict[str, Any]:

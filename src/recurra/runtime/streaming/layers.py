@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-from recurra.runtime.streaming import normalization, pointwise, products, recurrent, shapes
+from recurra.runtime.streaming import (
+    normalization,
+    operations,
+    pointwise,
+    products,
+    recurrent,
+    shapes,
+)
 
-__all__ = ["normalization", "pointwise", "products", "recurrent", "shapes"]
+__all__ = ["normalization", "operations", "pointwise", "products", "recurrent", "shapes"]

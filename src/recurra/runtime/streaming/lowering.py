@@ -6,6 +6,10 @@ many there are, it raises StreamingError.
 
 What a plan's tensors are: "steps" (batch, time_steps, width) float32; "ids" (batch, time_steps)
 int32; "row" (batch, width) and "id_row" (batch,) have no time; "mask" (batch, time_steps) bool.
+
+Functional models compute masks by operations on bools, (batch, time_steps, features) on the way:
+of such a "wide" value only the masks are kept that it is made of, since all that is ever asked of
+it is whether any of its features is True.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -21,7 +25,10 @@ from recurra.runtime.errors import StreamingError
 from recurra.runtime.graph import Graph, Node, Tensor
 from recurra.runtime.layer import Layer
 
-Kind = Literal["steps", "row", "ids", "id_row"]
+KEEP_ALL = -1
+"""Stands for the number of a mask that is True everywhere."""
+
+Kind = Literal["steps", "row", "ids", "id_row", "mask", "wide"]
 Op = dict[str, Any]
 
 
@@ -36,6 +43,7 @@ class Value:
         mask: number of the mask's tensor, for steps.
         running: for a row, whether it is made from the time steps so far, and so changes.
         inside: whether a TimeDistributed shows it to its layer, which sees no time then.
+        parts: of a "wide" value, the masks (and KEEP_ALL) that its features are made of by "or".
     """
 
     number: int
@@ -44,11 +52,12 @@ class Value:
     mask: int | None = None
     running: bool = False
     inside: bool = False
+    parts: frozenset[int] = frozenset()
 
     @property
     def timed(self) -> bool:
         """Whether it has a value for every time step."""
-        return self.kind in ("steps", "ids")
+        return self.kind in ("steps", "ids", "mask", "wide")
 
     @property
     def has_time_axis(self) -> bool:
@@ -90,8 +99,7 @@ def lowers(*classes: type[Layer]) -> Callable[[F], F]:
     return name
 
 
-@dataclass(frozen=True)
-class Lowered:
+class Lowered(NamedTuple):
     """A plan before it is compiled: the arguments of `recurra._engine.Plan`.
 
     Args:
@@ -127,6 +135,40 @@ class Lowering:
                 fields[name] = np.ascontiguousarray(field, np.float32)
         self.ops.append({"op": op, **fields})
 
+    def once(self, op: str, output: str, **fields: Any) -> int:
+        """An operation that is added only if it is not there yet; the number of its output.
+
+        Args:
+            op: its name.
+            output: the kind of its output, of width 1.
+            **fields: its other fields.
+        """
+        for known in self.ops:
+            if known["op"] == op and all(known.get(name) == fields[name] for name in fields):
+                return int(known["output"])
+        number = self.tensor(output, 1)
+        self.add(op, output=number, **fields)
+        return number
+
+    def id_mask(self, ids: Value) -> int:
+        """The mask of indices that are not 0."""
+        for op in self.ops:
+            if op["op"] == "mask_ids" and op["input"] == ids.number:
+                return int(op["mask"])
+        mask = self.tensor("mask", 1)
+        self.add("mask_ids", input=ids.number, mask=mask)
+        return mask
+
+    def masked(self, layer: Layer, x: Value, value: float) -> tuple[int, int]:
+        """Steps with zeros where all features are `value`, and the mask of the others."""
+        one_axis(layer, x)
+        for op in self.ops:
+            if op["op"] == "masking" and (op["input"], op["value"]) == (x.number, value):
+                return int(op["output"]), int(op["mask"])
+        output, mask = self.tensor("steps", x.width), self.tensor("mask", 1)
+        self.add("masking", input=x.number, output=output, mask=mask, value=value)
+        return output, mask
+
     def like(self, value: Value, features: Sequence[int] | None = None) -> Value:
         """A new value of the same kind, mask and dependence on time, of other features."""
         features = value.features if features is None else tuple(features)
@@ -156,27 +198,50 @@ class Lowering:
             from recurra.runtime.streaming.refusals import refusal
 
             raise refuse(layer, *refusal(layer, inputs))
-        if any(value.kind in ("ids", "id_row") for value in inputs):
-            self._check_takes_indices(layer)
-        for name in ("mask", "attention_mask"):
-            if isinstance(arguments.get(name), Value):
-                raise refuse(
-                    layer,
-                    f"it is called with a tensor as {name}",
-                    "let the mask come from a Masking or Embedding layer",
-                )
+        self._check_kinds(layer, inputs)
+        inputs = self._with_explicit_masks(layer, inputs, arguments.get("mask"))
         return known[0](self, layer, inputs, arguments)
 
     @staticmethod
-    def _check_takes_indices(layer: Layer) -> None:
+    def _check_kinds(layer: Layer, inputs: Sequence[Value]) -> None:
+        """Only embeddings take indices, and only operations on masks take masks."""
         from recurra.runtime.layers.core import Embedding, Identity
+        from recurra.runtime.layers.operations import Operation
 
-        if not isinstance(layer, (Embedding, Identity)):
+        if isinstance(layer, Operation):
+            return
+        if any(value.kind in ("mask", "wide") for value in inputs):
+            raise refuse(layer, "it computes with a mask")
+        indices = any(value.kind in ("ids", "id_row") for value in inputs)
+        if indices and not isinstance(layer, (Embedding, Identity)):
             raise refuse(
                 layer,
                 "it gets an input that another layer takes for indices of an Embedding",
                 "give the model an input of its own for each",
             )
+
+    @staticmethod
+    def _with_explicit_masks(
+        layer: Layer, inputs: Sequence[Value], explicit: Any
+    ) -> Sequence[Value]:
+        """The inputs with the masks that the call names, if it names any."""
+        if explicit is None:
+            return inputs
+        masks = explicit if isinstance(explicit, list) else [explicit] * len(inputs)
+        changed = []
+        for value, mask in zip(inputs, masks, strict=True):
+            if mask is None or mask == KEEP_ALL:
+                changed.append(value.unmasked())
+            elif isinstance(mask, Value) and mask.kind == "mask" and value.has_time_axis:
+                number = None if mask.number == KEEP_ALL else mask.number
+                changed.append(replace(value, mask=number))
+            else:
+                raise refuse(
+                    layer,
+                    "the mask that it is called with is not one of time steps",
+                    "let masks come from Masking or Embedding layers",
+                )
+        return changed
 
 
 def refuse(layer: Layer, reason: str, instead: str = "") -> StreamingError:

@@ -126,7 +126,6 @@ def lower_merge(
     lowering: Lowering, layer: Layer, inputs: Sequence[Value], arguments: Mapping[str, Any]
 ) -> Sequence[Value]:
     """Add, Subtract, Multiply, Average, Maximum, Minimum."""
-    _same_kind(layer, inputs)
     function = layer.keras_class.lower()
     if function in _LOOK_AT_MASKS and any(value.mask is not None for value in inputs):
         raise refuse(
@@ -134,16 +133,18 @@ def lower_merge(
             "its inputs have masks, which it applies to the numbers",
             "merge before the masks come in",
         )
+    return [merge(lowering, layer, function, inputs)]
+
+
+def merge(lowering: Lowering, layer: Layer, function: str, inputs: Sequence[Value]) -> Value:
+    """Values joined by "add", "subtract", "multiply", "average", "maximum" or "minimum"."""
+    _same_kind(layer, inputs)
     features = np.broadcast_shapes(*(value.features for value in inputs))
     widened = [_widened(lowering, layer, value, features) for value in inputs]
-    output = replace(
-        lowering.like(widened[0]),
-        mask=_joined_mask(lowering, inputs),
-        running=any(value.running for value in inputs),
-    )
+    output = lowering.like(widened[0])
     numbers = [value.number for value in widened]
     lowering.add("merge", function=function, inputs=numbers, output=output.number)
-    return [output]
+    return _joined(lowering, output, inputs)
 
 
 @lowers(Concatenate)
@@ -152,18 +153,25 @@ def lower_concatenate(
 ) -> Sequence[Value]:
     """Concatenate along the features."""
     assert isinstance(layer, Concatenate)
+    return [concatenate(lowering, layer, inputs, layer.axis)]
+
+
+def concatenate(lowering: Lowering, layer: Layer, inputs: Sequence[Value], axis: int) -> Value:
+    """Values side by side, along the features."""
     _same_kind(layer, inputs)
     for value in inputs:
-        last_axis_only(layer, value, [layer.axis])
+        last_axis_only(layer, value, [axis])
     features = (*inputs[0].features[:-1], sum(value.features[-1] for value in inputs))
-    output = replace(
-        lowering.like(inputs[0], features),
-        mask=_joined_mask(lowering, inputs),
-        running=any(value.running for value in inputs),
-    )
+    output = lowering.like(inputs[0], features)
     numbers = [value.number for value in inputs]
     lowering.add("concat", inputs=numbers, output=output.number)
-    return [output]
+    return _joined(lowering, output, inputs)
+
+
+def _joined(lowering: Lowering, output: Value, inputs: Sequence[Value]) -> Value:
+    """The output with the inputs' mask, and running if one of them is."""
+    mask = _joined_mask(lowering, inputs)
+    return replace(output, mask=mask, running=any(value.running for value in inputs))
 
 
 def _same_kind(layer: Layer, inputs: Sequence[Value]) -> None:
@@ -192,11 +200,8 @@ def _widened(lowering: Lowering, layer: Layer, value: Value, features: tuple[int
 
 def _joined_mask(lowering: Lowering, inputs: Sequence[Value]) -> int | None:
     """Keras's mask of several: a step is kept if any of them keeps it, none if one has none."""
-    masks = list(dict.fromkeys(value.mask for value in inputs))
+    masks = {value.mask for value in inputs}
+    numbers = sorted(mask for mask in masks if mask is not None)
     if None in masks:
         return None
-    if len(masks) == 1:
-        return masks[0]
-    joined = lowering.tensor("mask", 1)
-    lowering.add("mask_or", inputs=masks, output=joined)
-    return joined
+    return numbers[0] if len(numbers) == 1 else lowering.once("mask_or", "mask", inputs=numbers)

@@ -145,9 +145,7 @@ def lower_embedding(
     )
     lowering.add("embedding", input=x.number, output=output.number, table=layer.table)
     if layer.mask_zero and x.timed:
-        mask = lowering.tensor("mask", 1)
-        lowering.add("mask_ids", input=x.number, mask=mask)
-        output = replace(output, mask=mask)
+        output = replace(output, mask=lowering.id_mask(x))
     return [output]
 
 
@@ -164,8 +162,5 @@ def lower_masking(
             "its input has no time steps to mask",
             "feed it from an input of shape (batch, time_steps, features)",
         )
-    one_axis(layer, x)
-    mask = lowering.tensor("mask", 1)
-    output = replace(lowering.like(x), mask=mask)
-    lowering.add("masking", input=x.number, output=output.number, mask=mask, value=layer.mask_value)
-    return [output]
+    number, mask = lowering.masked(layer, x, layer.mask_value)
+    return [replace(x, number=number, mask=mask)]

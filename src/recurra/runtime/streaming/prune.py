@@ -41,7 +41,7 @@ def prune(lowered: Lowered) -> Lowered:
     needed = set(lowered.outputs)
     kept: list[Op] = []
     for op in reversed(lowered.ops):
-        written = [name for name in _writes(op) if op.get(name, -1) in needed]
+        written = [name for name in _writes(op) if op.get(name) in needed]
         if not written:
             continue
         unread = [name for name in _writes(op) if name not in written and name != "output"]

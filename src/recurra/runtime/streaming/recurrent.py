@@ -23,8 +23,8 @@ def lower_recurrent(
     initial += arguments.get("initial_state") or []
     _check_initial(layer, initial)
 
-    # As Keras calls layers, a mask is handed over only where the sequence is the only tensor.
-    mask = -1 if x.mask is None or initial else x.mask
+    # Keras hands an implicit mask over only where the sequence is the call's only tensor.
+    mask = x.mask if arguments.get("mask") is not None or not initial else None
     states: list[Value] = []
     number = x.number
     for index, cell in enumerate(layer.cells):
