@@ -217,19 +217,52 @@ class Runtime:
 
         return open_session(self.program(), batch)
 
+    def restore(self, data: bytes) -> Session:
+        """A session that goes on from a snapshot, with as many rows as it was taken with.
+
+        Args:
+            data: what `Session.snapshot` gave, here or in another process.
+
+        Raises:
+            SnapshotError: for bytes that are damaged, of another model or another version.
+            StreamingError: as `open`.
+        """
+        from recurra.runtime.session import restored
+
+        return restored(self.program(), data)
+
     def step_many(self, sessions: Sequence[Session], xs: Any) -> Any:
         """One step of many sessions in one call, each with the same bits as alone.
 
         Args:
-            sessions: of this model, batch=1, all different.
-            xs: (number of sessions, features), or a list of such for several inputs.
+            sessions: n sessions that this runtime opened with batch=1, all different.
+            xs: (n, features), an array or a list of n steps; for several inputs a dict of such by
+                name, or a tuple of them in the model's order.
 
         Returns:
-            (number of sessions, outputs), or a list of such.
+            (n, units), or a list of such arrays for several outputs.
+
+        Raises:
+            TypeError: for something else than sessions.
+            ValueError: if a session is there twice, has another batch or another runtime, or if xs
+                does not fit.
+
+        Example:
+            >>> sessions = [model.open() for _ in range(1000)]
+            >>> y = model.step_many(sessions, x)  # (1000, features) -> (1000, outputs)
         """
         from recurra.runtime.session import step_many
 
         return step_many(self.program(), sessions, xs)
+
+    @property
+    def state_bytes(self) -> int:
+        """How much memory the state of one stream takes, in bytes.
+
+        Raises:
+            StreamingError: as `open`.
+        """
+        return self.program().plan.state_bytes
 
     def summary(self, print_fn: Callable[[str], Any] = print) -> None:
         """Print a table of the layers: types, shapes, parameters, what each is called on.
@@ -261,7 +294,7 @@ class Runtime:
         from recurra.runtime.streaming import program_of
 
         try:
-            return program_of(self.graph)
+            return program_of(self.graph, [spec.name for spec in self.inputs])
         except StreamingError as error:
             return error
         except AttributeError as error:  # until the engine has plans

@@ -134,6 +134,15 @@ class Session(_engine.StreamSession):
         """
         self.write_state(0, snapshot.load(self._program, data, self.batch))
 
+    def read_state(self, offset: int, size: int) -> Array:
+        return self.state_buffer()[:, offset : offset + size].copy()
+
+    def write_state(self, offset: int, values: Array, rows: Array | None = None) -> None:
+        self.state_buffer()[:, offset : offset + values.shape[1]] = values
+
+    def clear(self, rows: Array | None = None) -> None:
+        self.state_buffer()[slice(None) if rows is None else rows] = 0
+
     def _prepare(self, inputs: tuple[Any, ...], run: bool) -> tuple[Array, ...]:
         """What the engine calls for arguments that are not the arrays it takes as they are."""
         return prepare(self._program, inputs, self.batch, run)
@@ -243,8 +252,16 @@ def step_many(program: Program, sessions: Sequence[Session], xs: Any) -> Any:
         ValueError: if a session is there twice, has another batch or another model.
     """
     listed = sessions if isinstance(sessions, list) else list(sessions)
-    _check_sessions(program, listed)
-    return _engine.step_many(listed, prepare_many(program, xs, len(listed)))
+    if not listed:
+        raise ValueError("step_many() got no sessions; expected one or more.")
+    if getattr(listed[0], "_program", None) is not program:
+        _check_sessions(program, listed)
+    arrays = prepare_many(program, xs, len(listed))
+    try:
+        return _engine.step_many(listed, arrays)
+    except (TypeError, ValueError):
+        _check_sessions(program, listed)  # says it better, and takes time only now
+        raise
 
 
 def _check_sessions(program: Program, sessions: list[Session]) -> None:

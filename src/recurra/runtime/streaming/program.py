@@ -49,6 +49,7 @@ class Program:
 
     Args:
         graph: the model.
+        names: of its inputs; () for their tensors' names.
 
     Attributes:
         plan: the compiled plan, for calls without masks.
@@ -62,13 +63,12 @@ class Program:
 
     __slots__ = ("_graph", "_lock", "_masked", "digest", "fields", "inputs", "name", "plan")
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, names: Sequence[str] = ()) -> None:
         lowered, inputs, _ = lower(graph)
         self.plan = _engine.Plan(*lowered)
         self.name, self.digest = graph.name, graph.digest
-        self.inputs = tuple(
-            _input(tensor.name, value) for tensor, value in zip(graph.inputs, inputs, strict=True)
-        )
+        names = names or [tensor.name for tensor in graph.inputs]
+        self.inputs = tuple(_input(name, value) for name, value in zip(names, inputs, strict=True))
         self.fields = {
             name: Field(name, offset, tuple(shape), np.dtype(dtype))
             for name, offset, shape, dtype in self.plan.state
