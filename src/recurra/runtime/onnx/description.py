@@ -1,8 +1,8 @@
 """The model's own description inside an ONNX file, from which `recurra.load` makes the same model.
 
 Operators alone do not tell a Dropout from nothing or a Masking from a comparison. So the export
-writes the layers' classes, configurations and calls beside them, as JSON in the file's metadata, and
-where each variable is among the initializers. The description counts as long as the operators are
+writes the layers' classes, configurations and calls beside them, as JSON in the file's metadata,
+and where each variable is among the initializers. The description counts while the operators are
 those that it was written with: it has a checksum of them. A file that another program has changed
 is read by its operators instead.
 """
@@ -13,8 +13,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from recurra.runtime.graph import Graph, Tensor
 from recurra.runtime.layer import Layer
@@ -71,9 +69,10 @@ def checksum(nodes: Sequence[Any]) -> str:
 
 def _describe_layer(layer: Layer, b: Builder) -> dict[str, Any]:
     stored = b.variables.get(layer.where, {})
-    for name, array in layer.weights.items():
-        if name not in stored and isinstance(array, np.ndarray):
-            stored = {**stored, name: Stored(b.weight(f"{layer.where}/{name}", array))}
+    needed = {variable.name for variable in layer.variables() if not variable.optional}
+    for name in sorted(needed - set(stored)):
+        given = b.weight(f"{layer.where}/{name}", layer.weights[name])
+        stored = {**stored, name: Stored(given)}
     class_name, config = layer.keras_class, dict(layer.config)
     if class_name.startswith("CuDNN"):
         # Its variables are written in the layout of today's class, which is the same otherwise.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from recurra.runtime.layers.activations import Activation
@@ -11,7 +11,7 @@ from recurra.runtime.onnx.builder import Builder
 
 
 class RecurrentActivation(NamedTuple):
-    """An activation inside ONNX's LSTM, GRU and RNN: its name there, alpha and beta if it has them."""
+    """An activation inside ONNX's LSTM, GRU and RNN: its name, alpha and beta if it has them."""
 
     name: str
     alpha: float | None = None
