@@ -147,3 +147,16 @@ def test_states_that_stay(capsys):
     assert "in pieces and at once: True" in out
     assert "after a restart:       True" in out
     assert "sensor 2: [0. 0. 0.]" in out
+
+
+def test_stream_a_trained_model():
+    """In a process of its own: it asserts that Keras was not imported."""
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "j_stream_a_trained_model.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "'lstm_1/cell_state': (1, 16)" in done.stdout
+    assert "restored from" in done.stdout
