@@ -1,0 +1,79 @@
+"""What goes wrong in a command, as one line and an exit code: 1 for data, 2 for usage."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import NoReturn
+
+import typer
+
+
+class CommandError(Exception):
+    """A reason to stop: what was got, what was expected, what to change."""
+
+
+class UsageError(CommandError):
+    """Options or arguments that do not fit each other."""
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Turn what is expected to go wrong inside into `Error: ...` on stderr and an exit code.
+
+    A traceback is left to what nobody expected.
+    """
+    try:
+        yield
+    except UsageError as error:
+        _exit(str(error), 2)
+    except BrokenPipeError:
+        die_by("SIGPIPE")
+    except (CommandError, OSError) as error:
+        _exit(_words(error), 1)
+    except MemoryError:
+        _exit("not enough memory for this.", 1)
+    except ValueError as error:
+        from recurra.runtime.errors import ModelFileError, SnapshotError, StreamingError
+
+        if not isinstance(error, ModelFileError | SnapshotError | StreamingError):
+            raise
+        _exit(str(error), 1)
+
+
+def die_by(name: str) -> NoReturn:
+    """End as a program does that this signal kills, so that shells and supervisors can tell."""
+    _silence()
+    number = getattr(signal, name, None)
+    if number is not None and os.name == "posix":
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    sys.exit(1)
+
+
+def note(command: str, words: str) -> None:
+    """A remark on stderr that stops nothing."""
+    print(f"recurra {command}: {words}", file=sys.stderr, flush=True)
+
+
+def _exit(message: str, code: int) -> NoReturn:
+    print(f"Error: {message}", file=sys.stderr, flush=True)
+    raise typer.Exit(code) from None
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        place = "" if error.filename is None else f"{error.filename}: "
+        return f"{place}{error.strerror}."
+    return str(error)
+
+
+def _silence() -> None:
+    """Let Python's own flush of stdout at its end find no broken pipe."""
+    with contextlib.suppress(OSError, ValueError):
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, sys.stdout.fileno())
+        os.close(sink)

@@ -1,0 +1,100 @@
+"""Files that are there in full or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+from recurra.cli.failures import CommandError
+
+STANDARD = "-"
+"""The name of standard input and output on a command line."""
+
+
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[IO[bytes]]:
+    """A binary file that takes the place of `path` when the block ends without an exception.
+
+    `-` is standard output. A pipe or a device is written as it comes.
+
+    Raises:
+        OSError: if the folder is not there or cannot be written.
+    """
+    if path == STANDARD:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    target = os.path.realpath(path)  # a link goes on pointing where it does
+    if os.path.exists(target) and not os.path.isfile(target):
+        if os.path.isdir(target):
+            raise IsADirectoryError(21, "is a folder; name a file in it", path)
+        with open(target, "wb") as file:
+            yield file
+        return
+    try:
+        number, partial = tempfile.mkstemp(
+            prefix=f".{os.path.basename(target)}.", suffix=".partial", dir=os.path.dirname(target)
+        )
+    except OSError as error:
+        raise CommandError(f"{path}: cannot be written: {error.strerror}.") from None
+    try:
+        with os.fdopen(number, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(partial, _mode(target))
+        os.replace(partial, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(partial)
+        raise
+
+
+def _mode(target: str) -> int:
+    """The permissions of the file that is replaced, or those of any new file."""
+    with contextlib.suppress(OSError):
+        return stat.S_IMODE(os.stat(target).st_mode)
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+def check_output(path: str, inputs: Sequence[str]) -> None:
+    """Refuse to write over what is read.
+
+    Raises:
+        CommandError: if `path` is one of `inputs`, by whatever name.
+    """
+    if path == STANDARD or not os.path.exists(path):
+        return
+    for other in inputs:
+        if other != STANDARD and os.path.exists(other) and os.path.samefile(path, other):
+            raise CommandError(f"{path}: would be overwritten while it is read; name another file.")
+
+
+def check_input(path: str, what: str) -> None:
+    """Raise CommandError if there is no file `path`, with names of files that are like it."""
+    if path == STANDARD or os.path.isfile(path):
+        return
+    if os.path.isdir(path):
+        raise CommandError(f"{path}: is a folder; name {what}.")
+    if os.path.exists(path):
+        return  # a pipe, as of `<(...)`
+    from difflib import get_close_matches
+
+    folder = Path(path).parent
+    hint = ""
+    if not folder.is_dir():
+        hint = f" There is no folder {folder}."
+    else:
+        there = [entry.name for entry in folder.iterdir() if entry.is_file()]
+        near = get_close_matches(Path(path).name, there, n=1)
+        if near:
+            hint = f" Did you mean {folder / near[0]}?"
+    raise CommandError(f"{path}: no such file; name {what}.{hint}")

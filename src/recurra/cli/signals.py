@@ -1,0 +1,49 @@
+"""Signals that ask a program to end, so that it can end where nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+from typing import Any
+
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+class Stop:
+    """While it is entered, a first signal is only remembered; a second one ends the process.
+
+    A signal that is ignored, as SIGHUP under nohup, stays so.
+
+    Attributes:
+        name: of the first signal; None before.
+        waker: a file descriptor that becomes readable when a signal comes.
+    """
+
+    def __init__(self) -> None:
+        self.name: str | None = None
+        self._old: dict[int, Any] = {}
+
+    def __enter__(self) -> Stop:
+        self.waker, self._written = os.pipe()
+        os.set_blocking(self.waker, False)
+        os.set_blocking(self._written, False)
+        self._old_waker = signal.set_wakeup_fd(self._written, warn_on_full_buffer=False)
+        for name in _NAMES:
+            number = getattr(signal, name)
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._old[number] = signal.signal(number, self._remember)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._old_waker)
+        os.close(self.waker)
+        os.close(self._written)
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        if self.name is not None:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.name = signal.Signals(number).name
