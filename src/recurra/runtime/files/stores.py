@@ -156,7 +156,7 @@ class KerasStore(_Store):
         return self.file.values(dataset)
 
     def _owner(self, group: Group | None, path: tuple[str, ...]) -> Group | None:
-        """The group of a part of a layer; some parts' names began with a stroke once."""
+        """The group of a part of a layer; some parts' names lost or won a stroke."""
         parts = "/".join(path).split("/") if path else []
         for above, part in zip(["", *parts], parts, strict=False):
             if group is None:
@@ -165,7 +165,8 @@ class KerasStore(_Store):
                 part = OLD_LAYERS
             elif self.old and above == "layers":
                 part = nth_name(part, group.names())
-            group = group.group(part) or group.group(f"_{part}")
+            names = (part, f"_{part}", part.removeprefix("_"))
+            group = next((found for name in names if (found := group.group(name))), None)
         return group
 
     def _stored(self, group: Group) -> Iterator[Dataset]:
