@@ -28,6 +28,7 @@ def told() -> Iterator[None]:
     """
     try:
         yield
+        sys.stdout.flush()
     except UsageError as error:
         _exit(str(error), 2)
     except BrokenPipeError:
