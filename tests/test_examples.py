@@ -151,8 +151,9 @@ def test_states_that_stay(capsys):
 
 def test_stream_a_trained_model():
     """In a process of its own: it asserts that Keras was not imported."""
+    name = "j_stream_a_trained_model"
     done = subprocess.run(
-        [sys.executable, EXAMPLES / "j_stream_a_trained_model.py"],
+        [sys.executable, EXAMPLES / f"{name}.py"],
         capture_output=True,
         text=True,
         check=False,
