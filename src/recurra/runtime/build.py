@@ -93,7 +93,7 @@ def _build(saved: SavedModel) -> Built:
             "keras.Model(model.inputs, model.outputs) instead."
         )
     reader = Reader()
-    model = reader.model(found, ())
+    model = reader.model(found)
     requests = [Request(place, _wanted(layer)) for place, layer in reader.layers]
     values = saved.weights.read_all(requests)
     weights = {id(layer): w for (_, layer), w in zip(reader.layers, values, strict=True)}
@@ -197,7 +197,7 @@ class Writer:
                 layer.weights, layer.shapes = weights, shapes
                 self._built.add(id(layer))
             found = layer.output_shapes(shapes)
-            for shape in (*found, *layer.output_shapes([_ones(shape) for shape in shapes])):
+            for shape in (*found, *_smallest(layer, shapes)):
                 bounded(shape, layer.where)
         except ModelFileError:
             raise
@@ -431,9 +431,14 @@ def _unpacked(structure: Any) -> Any:
     return structure[0] if isinstance(structure, list) and len(structure) == 1 else structure
 
 
-def _ones(shape: Shape) -> Shape:
-    """The smallest shape that a tensor can have, to see what comes of its free sizes."""
-    return tuple(1 if size is None else size for size in shape)
+def _smallest(layer: Layer, shapes: Sequence[Shape]) -> list[Shape]:
+    """What a layer makes of the smallest inputs, to see what comes of their free sizes."""
+    try:
+        return layer.output_shapes(
+            [tuple(1 if size is None else size for size in shape) for shape in shapes]
+        )
+    except ModelFileError:
+        return []  # too short for a window
 
 
 def _with_indices(

@@ -110,6 +110,10 @@ def make_layer(entry: Any, where: str) -> Layer:
     if function is not None:
         return custom.FunctionLayer(found.config, where, function, found.class_name)
     _load_layers()
+    if found.kind == "keras" and found.class_name in MODELS:
+        from recurra.runtime.layers.model import ModelLayer
+
+        return ModelLayer(found, where)
     if found.kind in ("custom", "operation") or found.class_name not in LAYERS:
         raise UnsupportedLayerError(f"Layer '{where}' ({found.class_name}): {_way_out(found)}")
     _refuse_dtype(found.config, where, found.class_name)

@@ -10,6 +10,7 @@ import numpy as np
 
 from recurra.runtime.create import MODELS, Description, describe, make_layer
 from recurra.runtime.errors import ModelFileError, UnsupportedLayerError
+from recurra.runtime.files.names import container_names
 from recurra.runtime.layer import Layer, Shape
 from recurra.runtime.layers.config import shown
 
@@ -75,28 +76,36 @@ class Model:
 class Reader:
     """Reads the configurations of one file.
 
+    Args:
+        prefix: the place of the model in a larger one, for messages; empty for a file's own.
+
     Attributes:
         layers: every layer that has its own place in the file, in the order of the configuration,
             with that place: names from the root model to the layer.
+        groups: for each of them, what Keras 3 calls it in a file of weights: ("layers", "lstm_1").
     """
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
         self.layers: list[tuple[tuple[str, ...], Layer]] = []
+        self.groups: list[tuple[str, ...]] = []
+        self._prefix = (prefix,) if prefix else ()
         self._shared: dict[tuple[int, str], Layer | Model] = {}
         self._count = 0
 
-    def model(self, found: Description, place: tuple[str, ...]) -> Model:
+    def model(
+        self, found: Description, place: tuple[str, ...] = (), group: tuple[str, ...] = ()
+    ) -> Model:
         """The model that a description stands for.
 
         Args:
             found: of a Sequential or functional model.
-            place: names from the root model to this one; empty for the root.
+            place, group: of this model; empty for the root.
 
         Raises:
             ModelFileError: if the configuration contradicts itself.
             UnsupportedLayerError: for a layer that the runtime has no code for.
         """
-        where = "/".join(place) or found.name
+        where = "/".join((*self._prefix, *place)) or found.name
         if len(place) > DEEPEST:
             raise ModelFileError(f"'{where}': models are nested more than {DEEPEST} deep.")
         listed = found.config.get("layers")
@@ -106,8 +115,10 @@ class Reader:
             )
         entries: dict[str, Entry] = {}
         sequential = found.class_name == "Sequential"
-        for position, item in enumerate(listed):
-            entry = self._entry(item, position, place, where, sequential)
+        names = _group_names([describe(item, where) for item in listed], sequential)
+        for position, (item, name) in enumerate(zip(listed, names, strict=True)):
+            at = (place, (*group, "layers", name))
+            entry = self._entry(item, position, at, where, sequential)
             if entry.name in entries:
                 raise ModelFileError(f"The model '{where}' has two layers named '{entry.name}'.")
             entries[entry.name] = entry
@@ -120,15 +131,21 @@ class Reader:
         return model
 
     def _entry(
-        self, item: Any, position: int, place: tuple[str, ...], where: str, sequential: bool
+        self,
+        item: Any,
+        position: int,
+        at: tuple[tuple[str, ...], tuple[str, ...]],
+        where: str,
+        sequential: bool,
     ) -> Entry:
         self._count += 1
         if self._count > MOST_LAYERS:
             raise ModelFileError(f"The model has more than {MOST_LAYERS} layers.")
         found = describe(item, where)
         calls = [] if sequential else _invocations(item.get("inbound_nodes"), found, where)
+        place, group = (*at[0], found.name), at[1]
         try:
-            return Entry(found.name, self._part(found, item, calls, (*place, found.name)), calls)
+            return Entry(found.name, self._part(found, item, place, group), calls)
         except UnsupportedLayerError as error:
             text = str(error)
             if ", the " in text.partition(":")[0]:
@@ -140,9 +157,9 @@ class Reader:
             raise type(error)(f"{head}, {of}{on}: {rest}") from None
 
     def _part(
-        self, found: Description, item: Any, calls: list[Invocation], place: tuple[str, ...]
+        self, found: Description, item: Any, place: tuple[str, ...], group: tuple[str, ...]
     ) -> Layer | Model | Input:
-        where = "/".join(place)
+        where = "/".join((*self._prefix, *place))
         if found.kind != "custom" and found.class_name == "InputLayer":
             return read_input(found.config, where)
         key = None if found.shared is None else (found.shared, found.class_name)
@@ -150,7 +167,7 @@ class Reader:
             return self._shared[key]
         part: Layer | Model
         if found.kind == "keras" and found.class_name in MODELS:
-            part = self.model(found, place)
+            part = self.model(found, place, group)
         elif _is_operation(found, item):
             from recurra.runtime.layers.operations import make_operation
 
@@ -158,6 +175,7 @@ class Reader:
         else:
             part = make_layer(item, where)
             self.layers.append((place, part))
+            self.groups.append(group)
         if key is not None:
             self._shared[key] = part
         return part
@@ -179,6 +197,18 @@ class Reader:
             if isinstance(entry.part, Input):
                 raise ModelFileError(f"The model '{where}' has a second input, '{entry.name}'.")
         return Model(where, entries, inputs, None, True, False)
+
+
+def _group_names(found: Sequence[Description], sequential: bool) -> list[str]:
+    """What Keras 3 calls the items of `model.layers`; "" for what is not among them."""
+    counted = [
+        each.kind != "operation" and not (sequential and each.class_name == "InputLayer")
+        for each in found
+    ]
+    names = iter(
+        container_names([e.class_name for e, counts in zip(found, counted, strict=True) if counts])
+    )
+    return [next(names) if counts else "" for counts in counted]
 
 
 def references(value: Any) -> Iterator[Reference]:
