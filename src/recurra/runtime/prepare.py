@@ -59,15 +59,13 @@ def prepare_many(program: Program, given: Any, count: int) -> list[Array]:
     values = _by_input(program, several, "step_many")
     for spec, value in zip(program.inputs, values, strict=True):
         array = _array(spec, value, "step_many")
-        features = () if spec.index and spec.timed else spec.features
-        if array.shape == (count, 1, *features):
-            array = array.reshape(count, *features)
-        if array.shape != (count, *features):
+        features = spec.features
+        if array.shape not in ((count, *features), (count, 1, *features)):
             raise ValueError(
                 f"step_many() got shape {array.shape} for {_called(program, spec)}; expected "
                 f"{(count, *features)}, a step for each of the {count} sessions."
             )
-        arrays.append(np.ascontiguousarray(array.reshape(count, -1) if features else array))
+        arrays.append(array.reshape((count,) if spec.index else (count, *features)))
     return arrays
 
 
