@@ -27,7 +27,9 @@ _MOST_ROWS = 1024
 
 
 def load(
-    path: str | os.PathLike[str], custom: Mapping[str, Callable[..., Any]] | None = None
+    path: str | os.PathLike[str],
+    custom: Mapping[str, Callable[..., Any]] | None = None,
+    **limits: int,
 ) -> Runtime:
     """Load a trained model, without Keras.
 
@@ -36,6 +38,8 @@ def load(
             wrote.
         custom: NumPy functions for layers that the runtime has no code for, by the name of the
             class or of the layer; see `recurra.runtime.register_layer`. No code in the file is run.
+        **limits: how much the file may hold, far above what models need: max_bytes and others, see
+            `recurra.runtime.files.Limits`.
 
     Returns:
         The model; it computes in float32, whatever it was trained in.
@@ -56,13 +60,13 @@ def load(
     if os.path.splitext(name)[1].lower() == ".onnx":
         from recurra.runtime.onnx.load import load_graph
 
-        if custom:
-            raise TypeError("custom= is for Keras's files; an ONNX file has no such layers.")
+        if custom or limits:
+            raise TypeError("custom= and limits are for Keras's files; got an ONNX file.")
         return Runtime(load_graph(name))
     from recurra.runtime.build import build
     from recurra.runtime.files import read
 
-    saved = read(name)
+    saved = read(name, **limits)
     try:
         built = build(saved, custom)
     except ModelFileError as error:
@@ -297,8 +301,6 @@ class Runtime:
             return program_of(self.graph, [spec.name for spec in self.inputs])
         except StreamingError as error:
             return error
-        except AttributeError as error:  # until the engine has plans
-            return StreamingError(f"the engine has no plans yet ({error})")
 
     def _given(self, x: Any) -> list[Array]:
         """x as one array per input, shapes checked, types as they were."""

@@ -163,7 +163,7 @@ class RNN(Recurrent):
 
     def _cell_configs(self) -> list[tuple[str, Mapping[str, Any], tuple[str, ...]]]:
         cell = describe(self.config.get("cell"), self.where)
-        if cell.kind == "keras" and cell.class_name == "StackedRNNCells":
+        if cell.kind != "custom" and cell.class_name == "StackedRNNCells":
             entries = cell.config.get("cells")
             if not isinstance(entries, list) or not 0 < len(entries) <= 1000:
                 raise checked.wrong(self.where, "cells", entries, "a list of 1 to 1000 cells")
@@ -173,7 +173,7 @@ class RNN(Recurrent):
         else:
             stack, paths = [cell], [("cell",)]
         for each in stack:
-            if each.kind != "keras" or each.class_name not in KINDS:
+            if each.kind == "custom" or each.class_name not in KINDS:
                 raise self.unsupported(
                     f"its cell is a {each.class_name}, and the runtime has code for "
                     "LSTMCell, GRUCell, SimpleRNNCell and StackedRNNCells of them. To run it, give "
