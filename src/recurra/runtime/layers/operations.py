@@ -37,14 +37,14 @@ class Operation(Layer):
         super().__init__(found.config, where)
         self.keras_class = found.class_name
         self._function, self._shape = function, shape
-        self._arguments: Sequence[Any] = ()
-        self._keywords: Mapping[str, Any] = {}
+        self.arguments: Sequence[Any] = ()
+        self.keywords: Mapping[str, Any] = {}
 
     def called_with(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Operation:
         """The operation with the arguments of one call, in which Slots stand for tensors."""
         made = Operation.__new__(Operation)
         made.__dict__.update(self.__dict__)
-        made._arguments, made._keywords = arguments, keywords
+        made.arguments, made.keywords = arguments, keywords
         return made
 
     def output_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
@@ -83,10 +83,10 @@ class Operation(Layer):
         return Result([array], [None])
 
     def _filled(self, inputs: Sequence[Array]) -> list[Any]:
-        return [_fill(each, inputs) for each in self._arguments]
+        return [_fill(each, inputs) for each in self.arguments]
 
     def _named(self, inputs: Sequence[Array]) -> dict[str, Any]:
-        return {name: _fill(each, inputs) for name, each in self._keywords.items()}
+        return {name: _fill(each, inputs) for name, each in self.keywords.items()}
 
 
 def make_operation(found: Description, where: str) -> Operation:

@@ -42,7 +42,7 @@ def lower_operation(
         return [filled(each) for each in value] if isinstance(value, (list, tuple)) else value
 
     handler = _HANDLERS.get(layer.keras_class)
-    given = [filled(each) for each in (*layer._arguments, *layer._keywords.values())]
+    given = [filled(each) for each in (*layer.arguments, *layer.keywords.values())]
     result = handler(lowering, layer, given) if handler is not None else None
     if result is None:
         shown = " and ".join(f"({', '.join(map(str, value.features))})" for value in inputs)
