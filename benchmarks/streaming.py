@@ -26,10 +26,10 @@ import keras
 import numpy as np
 import onnxruntime
 import torch
-from recurra.runtime.onnx.export import export
 
 import recurra
 from recurra import _engine
+from recurra.runtime.onnx.export import export
 from tables import keep, machine, record_option, show
 
 # units of the LSTMs, features, steps of Recurra; the others' shares of them
@@ -192,7 +192,7 @@ def agree(steps: dict[str, Step], features: int) -> None:
     expected = [np.ravel(steps["Recurra"](x)) for x in stream]
     for name, step in steps.items():
         if name != "Recurra":
-            found = [np.ravel(step(x)) for x in stream]
+            found = [np.array(step(x)).ravel() for x in stream]  # bound arrays are written again
             np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=f"{name} differs")
 
 
@@ -285,9 +285,9 @@ def report(
             "One time step of one stream, called from Python with a NumPy array; the state goes "
             "from step to step. LSTM 64 has 8 features, the others 32; all end in Dense(1). ONNX "
             "Runtime runs the file that `recurra export --stateful` writes, on one thread; 'bound' "
-            "is its I/O binding with arrays made beforehand. Keras is `predict_on_batch` "
-            f"on JAX, states in and out. Two readings of the clock, {clock_itself():.0f} ns, are in "
-            "every figure. The last column is the median over Recurra's.",
+            "is its I/O binding with arrays made beforehand. Keras is `predict_on_batch` on JAX, "
+            f"states in and out. Two readings of the clock, {clock_itself():.0f} ns, are in every "
+            "figure. The last column is the median over Recurra's.",
             f"`step_many` with LSTM 64, time per session: {together}.",
         ],
         "columns": ["model", "by", "p50", "p99", "p99.9", "steps", "to Recurra"],
