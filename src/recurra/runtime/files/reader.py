@@ -113,8 +113,8 @@ def _open_keras(file: BinaryIO, source: Source, limits: Limits) -> SavedModel:
         metadata = parse(source, content.read(0, content.size), METADATA, limits)
     content = archive.open(CONFIG, limits.max_config_bytes)
     root = parse(source, content.read(0, content.size), CONFIG, limits)
-    class_name, config = _architecture(source, root)
-    layers = list_layers(source, class_name, config)
+    config = _architecture(source, root)
+    layers = list_layers(source, config)
     weights = archive.open(WEIGHTS, limits.max_bytes)
 
     def read_all(requests: Sequence[Request]) -> list[dict[str, Array]]:
@@ -142,8 +142,8 @@ def _open_h5(file: BinaryIO, source: Source, limits: Limits) -> SavedModel:
             )
         raise source.fail("it is an HDF5 file without a Keras model")
     root = parse(source, text.encode(), "model_config", limits)
-    class_name, config = _architecture(source, root)
-    layers = list_layers(source, class_name, config)
+    config = _architecture(source, root)
+    layers = list_layers(source, config)
 
     def read_all(requests: Sequence[Request]) -> list[dict[str, Array]]:
         def read(inside: File) -> list[dict[str, Array]]:
@@ -171,8 +171,8 @@ def _with_hdf5(
         return use(File(source, limits)), source
 
 
-def _architecture(source: Source, root: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Class and configuration of the model that the file describes."""
+def _architecture(source: Source, root: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of the model that the file describes."""
     config = root.get("config")
     if isinstance(config, list) and class_of(root) == "Sequential":
         # Keras 2.2 and before: the layers alone.
@@ -185,7 +185,7 @@ def _architecture(source: Source, root: dict[str, Any]) -> tuple[str, dict[str, 
             "classes of their own cannot be read. Build it with keras.Model(inputs, outputs) or "
             "keras.Sequential"
         )
-    return class_of(root), config
+    return config
 
 
 def _saved(

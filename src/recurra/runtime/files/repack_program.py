@@ -14,6 +14,7 @@ from typing import Any
 MEMORY = 2**30  # beside the file and its weights: Python, NumPy, HDF5
 MAX_OBJECTS, MAX_DEPTH = 500_000, 200
 NUMBERS = "biuf"
+BFLOAT16 = "V2"  # as h5py sees it
 TRAINING = ("/optimizer", "/optimizer_weights")  # of no use, and larger than the weights
 
 
@@ -69,7 +70,7 @@ class Copy:
         self._once(source, 0)
         if source.external or source.is_virtual:
             raise Refused(f"the values of '{source.name}' stand in other files")
-        if source.dtype.kind not in NUMBERS and source.dtype.name != "bfloat16":
+        if source.dtype.kind not in NUMBERS and source.dtype != BFLOAT16:
             raise Refused(f"'{source.name}' holds {source.dtype}, where numbers were expected")
         self.left -= source.nbytes
         if self.left < 0:

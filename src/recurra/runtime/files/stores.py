@@ -35,18 +35,17 @@ class Entry(NamedTuple):
     trainable: bool
 
 
-def list_layers(source: Source, class_name: str, config: dict[str, Any]) -> dict[Place, Entry]:
+def list_layers(source: Source, config: dict[str, Any]) -> dict[Place, Entry]:
     """All layers of a model, those of nested models too, in the order of the configuration."""
     found: dict[Place, Entry] = {}
 
-    def visit(class_name: str, config: dict[str, Any], place: Place, on: bool) -> None:
+    def visit(config: dict[str, Any], place: Place, on: bool) -> None:
         entries = config.get("layers")
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise source.fail(f"the model '{'/'.join(place)}' has no list of layers")
-        layers = [entry for entry in entries if not is_operation(entry)]
-        if class_name == "Sequential" and layers and class_of(layers[0]) == "InputLayer":
-            layers = layers[1:]
-        for entry in layers:
+        for entry in entries:
+            if is_operation(entry):
+                continue
             inside = (*place, name_of(entry))
             if inside in found:
                 raise source.fail(f"it has two layers '{'/'.join(inside)}'")
@@ -54,9 +53,9 @@ def list_layers(source: Source, class_name: str, config: dict[str, Any]) -> dict
             trainable = on and not (isinstance(own, dict) and own.get("trainable") is False)
             found[inside] = Entry(class_of(entry), trainable)
             if is_model(entry):
-                visit(class_of(entry), entry["config"], inside, trainable)
+                visit(entry["config"], inside, trainable)
 
-    visit(class_name, config, (), config.get("trainable") is not False)
+    visit(config, (), config.get("trainable") is not False)
     return found
 
 

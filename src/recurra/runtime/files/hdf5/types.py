@@ -27,7 +27,7 @@ CLASSES = (
     "arrays",
     "complex numbers",
 )
-INTEGER, FLOAT, STRING, ENUMERATION, SEQUENCE = 0, 1, 3, 8, 9
+INTEGER, FLOAT, STRING, OPAQUE, ENUMERATION, SEQUENCE = 0, 1, 3, 5, 8, 9
 MAX_RANK = 32
 
 # Size, sign's place, exponent's place and size, mantissa's place and size, bias.
@@ -79,6 +79,8 @@ def parse_type(blocks: Blocks, data: bytes) -> Type:
         # h5py's booleans: the names FALSE and TRUE, with whatever padding.
         if size == 1 and base.dtype.itemsize == 1 and b"FALSE\0" in data and b"TRUE\0" in data:
             return Type("number", np.dtype(bool))
+    elif kind == OPAQUE and size == 2:
+        return Type("bfloat16", np.dtype("<u2"))  # which h5py has no other type for
     elif kind == STRING:
         if 0 < size <= blocks.limits.max_config_bytes:
             return Type("text", np.dtype(f"S{size}"))
