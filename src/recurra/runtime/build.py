@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from recurra.runtime import custom as custom_functions
 from recurra.runtime.create import describe
@@ -27,7 +27,6 @@ from recurra.runtime.errors import ModelFileError, UnsupportedLayerError
 from recurra.runtime.graph import Graph, Node, Tensor
 from recurra.runtime.layer import Array, Call, Layer, Result, Shape
 from recurra.runtime.layers.config import bounded, shown
-from recurra.runtime.layers.operations import Operation, Slot
 
 if TYPE_CHECKING:
     from recurra.runtime.files import SavedModel
@@ -36,15 +35,13 @@ INSIDE = (KeyError, TypeError, ValueError, AttributeError, IndexError, Arithmeti
 """What inconsistent configurations raise where no check foresaw them."""
 
 
-@dataclass
-class Built:
+class Built(NamedTuple):
     """A graph, and how Keras nests the model's inputs and outputs.
 
     Args:
         graph: the model.
         inputs, outputs: a number (the index in `graph.inputs` or `graph.outputs`), or a list or
             dict of such.
-        fixed: how many time steps and other sizes an input must have is in the graph's shapes.
     """
 
     graph: Graph
@@ -110,15 +107,14 @@ def _wanted(layer: Layer) -> Any:
     return None if isinstance(layer, custom_functions.FunctionLayer) else layer.variables()
 
 
-@dataclass
-class Values:
+class Values(NamedTuple):
     """The results of a call: tensors in Keras's flat order, and how they are nested.
 
     `structure` has an index into `flat` where Keras has a tensor.
     """
 
     flat: list[Tensor]
-    structure: Any = field(default=None)
+    structure: Any = None
 
 
 class Writer:
@@ -175,13 +171,13 @@ class Writer:
         """Write one call; Tensors stand in the arguments."""
         if isinstance(entry.part, Model):
             return self._call_model(entry.part, arguments, keywords)
-        if isinstance(entry.part, Operation):
+        assert isinstance(entry.part, Layer)
+        if hasattr(entry.part, "called_with"):
             given = tensors([list(arguments), keywords])
             slots = iter(range(len(given)))
             marked = [_marked(each, slots) for each in arguments]
             named = {name: _marked(keywords[name], slots) for name in sorted(keywords)}
             return self.layer(entry.part.called_with(marked, named), given, {})
-        assert isinstance(entry.part, Layer)
         inputs, others = bind(entry.part, arguments, keywords)
         return self.layer(entry.part, inputs, others)
 
@@ -286,6 +282,8 @@ def tensors(value: Any) -> list[Tensor]:
 def _marked(value: Any, slots: Iterator[int]) -> Any:
     """An operation's argument with the numbers of its tensors in their places."""
     if isinstance(value, Tensor):
+        from recurra.runtime.layers.operations import Slot
+
         return Slot(next(slots))
     if isinstance(value, (list, tuple)):
         return [_marked(each, slots) for each in value]
@@ -375,7 +373,7 @@ def _source(
     counted_from_one = entry.from_one
     if of_model and isinstance(entry.part, Model):
         # Keras 3 counts from 1 for functional models here, Keras 2 for all.
-        counted_from_one |= entry.part.functional or number >= len(entry.calls)
+        counted_from_one |= (not entry.part.sequential) or number >= len(entry.calls)
     if counted_from_one and number > 0:
         number -= 1
     if number >= len(entry.calls):

@@ -5,13 +5,12 @@ What a file says about modules and classes is looked up in tables; nothing is im
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from recurra.runtime import custom
+from recurra.runtime import custom, layers
 from recurra.runtime.errors import ModelFileError, UnsupportedLayerError
-from recurra.runtime.layer import LAYERS, Layer
+from recurra.runtime.layer import Layer
 from recurra.runtime.layers.config import shown
 
 MODELS = ("Functional", "Sequential", "Model")
@@ -84,7 +83,7 @@ def describe(entry: Any, where: str) -> Description:
 def _kind(entry: Mapping[str, Any], full: str) -> str:
     """Whose class it is. Old files have no modules; there the class's name decides."""
     if "module" not in entry:
-        known = full in LAYERS or full in MODELS
+        known = full in layers.CLASSES or full in MODELS
         return "custom" if ">" in full else "keras" if known else "unknown"
     module = entry["module"]
     if not isinstance(module, str):
@@ -109,15 +108,15 @@ def make_layer(entry: Any, where: str) -> Layer:
     function = custom.find(found.name, where, found.registered, found.class_name)
     if function is not None:
         return custom.FunctionLayer(found.config, where, function, found.class_name)
-    _load_layers()
     if found.kind == "keras" and found.class_name in MODELS:
         from recurra.runtime.layers.model import ModelLayer
 
         return ModelLayer(found, where)
-    if found.kind in ("custom", "operation") or found.class_name not in LAYERS:
+    cls = None if found.kind in ("custom", "operation") else layers.find(found.class_name)
+    if cls is None:
         raise UnsupportedLayerError(f"Layer '{where}' ({found.class_name}): {_way_out(found)}")
     _refuse_dtype(found.config, where, found.class_name)
-    layer = LAYERS[found.class_name](found.config, where)
+    layer = cls(found.config, where)
     layer.keras_class = found.class_name
     return layer
 
@@ -135,7 +134,9 @@ def _way_out(found: Description) -> str:
             f"it is a class of your own ({found.registered}), whose code is not in the file. "
             f"Instead {how} (its class's name does too)."
         )
-    close = difflib.get_close_matches(found.class_name, LAYERS, n=1, cutoff=0.85)
+    import difflib
+
+    close = difflib.get_close_matches(found.class_name, layers.CLASSES, n=1, cutoff=0.85)
     hint = f" (the runtime knows {close[0]})" if close else ""
     return f"the runtime has no code for this class{hint}. To run it, {how}."
 
@@ -152,10 +153,3 @@ def _refuse_dtype(config: Mapping[str, Any], where: str, class_name: str) -> Non
             f"Layer '{where}' ({class_name}): its weights are quantized ({shown(name)}). Save the "
             "model before it is quantized."
         )
-
-
-def _load_layers() -> None:
-    """Have every class of the runtime's layers registered."""
-    from recurra.runtime import layers
-
-    layers.load()

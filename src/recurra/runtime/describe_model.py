@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,27 +37,28 @@ class Invocation(NamedTuple):
     keywords: Mapping[str, Any]
 
 
-@dataclass
-class Input:
+class Input(NamedTuple):
     """A place where a tensor comes into a model."""
 
     shape: Shape
     dtype: str
 
 
-@dataclass
 class Entry:
-    """A layer of a model, by the name that it has there, and its calls in order."""
+    """A layer of a model, by the name that it has there, and its calls in order.
 
-    name: str
-    part: Layer | Model | Input
-    calls: list[Invocation] = field(default_factory=list)
-    from_one: bool = False
-    """Whether references count this one's calls from 1, as old files do for nested models."""
+    Attributes:
+        from_one: whether references count the calls from 1, as old files do for nested models.
+    """
+
+    def __init__(
+        self, name: str, part: Layer | Model | Input, calls: Sequence[Invocation] = ()
+    ) -> None:
+        self.name, self.part, self.calls = name, part, calls
+        self.from_one = False
 
 
-@dataclass
-class Model:
+class Model(NamedTuple):
     """A model: entries by name, and where its inputs and outputs are.
 
     `inputs` and `outputs` are nested as in Keras: References alone, or in lists, tuples and dicts.
@@ -70,7 +70,6 @@ class Model:
     inputs: Any
     outputs: Any
     sequential: bool
-    functional: bool
 
 
 class Reader:
@@ -126,7 +125,7 @@ class Reader:
             return self._sequential(found, where, entries, listed)
         inputs = _structure(found.config.get("input_layers"), where, "input_layers")
         outputs = _structure(found.config.get("output_layers"), where, "output_layers")
-        model = Model(where, entries, inputs, outputs, sequential, True)
+        model = Model(where, entries, inputs, outputs, sequential)
         _count_from(model)
         return model
 
@@ -196,7 +195,7 @@ class Reader:
         for entry in list(entries.values())[1:]:
             if isinstance(entry.part, Input):
                 raise ModelFileError(f"The model '{where}' has a second input, '{entry.name}'.")
-        return Model(where, entries, inputs, None, True, False)
+        return Model(where, entries, inputs, None, True)
 
 
 def _group_names(found: Sequence[Description], sequential: bool) -> list[str]:

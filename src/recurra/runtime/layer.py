@@ -9,8 +9,9 @@ number of threads may call it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, TypeVar
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from numpy.typing import NDArray
 
@@ -44,8 +45,7 @@ class Variable:
         return replace(self, name=f"{part}/{self.name}", path=(part, *self.path))
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One use of a layer: arrays, their masks, and the call's other arguments.
 
     Args:
@@ -57,11 +57,10 @@ class Call:
 
     inputs: Sequence[Array]
     masks: Sequence[Mask]
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """What one use of a layer gives: arrays, and the mask of each."""
 
     outputs: Sequence[Array]
