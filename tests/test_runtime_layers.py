@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -14,12 +15,20 @@ import pytest
 from keras.src import backend
 
 from recurra.runtime import layers
+from recurra.runtime.errors import ModelFileError
 from recurra.runtime.layer import LAYERS, Array, Call, Layer, Result, Variable
 from runtime_layer_cases import CASES, Case
 
 layers.load()
 
 BATCH = 5
+
+
+class Zeros(keras.initializers.Initializer):
+    """Zeros out of NumPy: JAX would compile a program for every shape of random numbers."""
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None) -> Array:
+        return np.zeros(shape, np.float32)
 
 
 class Pair:
@@ -41,7 +50,8 @@ class Pair:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of options that Keras would rather not have
             self.keras = getattr(keras.layers, case.class_name)(**case.config)
-        self.expected = self.stock()  # this makes the variables
+        saved = keras.saving.serialize_keras_object(self.keras)["config"]
+        self.make_variables()
         for variable in self.keras.variables:
             if "seed" not in variable.path and "int" not in str(variable.dtype):
                 positive = any(name in variable.path for name in ("variance", "stddev"))
@@ -50,7 +60,6 @@ class Pair:
         if hasattr(self.keras, "finalize_state"):
             self.keras.finalize_state()
         self.expected = self.stock()
-        saved = keras.saving.serialize_keras_object(self.keras)["config"]
         self.layer = made(case.class_name, saved)
         shapes = [(BATCH, *shape) for shape in case.shapes]
         values = {v.name: self.value(v) for v in self.layer.variables()}
@@ -76,31 +85,43 @@ class Pair:
         assert found.trainable == variable.trainable
         return np.asarray(keras.ops.convert_to_numpy(found))
 
+    def make_variables(self) -> None:
+        """Have Keras's layer make its variables, without a call: that would take long on JAX."""
+        for name in [name for name in vars(self.keras) if name.endswith("_initializer")]:
+            setattr(self.keras, name, Zeros())
+        shapes = [(BATCH, *shape) for shape in self.case.shapes]
+        if spread_over_parameters(self.case.class_name):
+            self.keras.build(*shapes)
+        else:
+            self.keras.build(shapes if len(shapes) > 1 else shapes[0])
+
     def stock(self) -> tuple[list[Array], list[Array | None]]:
         """Keras's outputs and their masks."""
-        tensors = []
-        for x, mask in zip(self.inputs, self.masks, strict=True):
-            tensor = keras.ops.convert_to_tensor(x)
-            if mask is not None:
-                backend.set_keras_mask(tensor, keras.ops.convert_to_tensor(mask))
-            tensors.append(tensor)
-        listed = spread_over_parameters(self.case.class_name)
-        arguments = {
-            name: keras.ops.convert_to_tensor(v) if isinstance(v, np.ndarray) else v
-            for name, v in self.arguments.items()
-        }
+        tensors = {name: v for name, v in self.arguments.items() if isinstance(v, np.ndarray)}
+        plain = {name: v for name, v in self.arguments.items() if name not in tensors}
+
+        def call(inputs: list[Any], masks: list[Any], named: dict[str, Any]) -> Any:
+            for tensor, mask in zip(inputs, masks, strict=True):
+                if mask is not None:
+                    backend.set_keras_mask(tensor, mask)
+            if spread_over_parameters(self.case.class_name):
+                found = self.keras(*inputs, **named, **plain)
+            else:
+                found = self.keras(inputs if len(inputs) > 1 else inputs[0], **named, **plain)
+            found = list(found) if isinstance(found, (tuple, list)) else [found]
+            return found, [backend.get_keras_mask(y) for y in found]
+
+        def converted(values: Any, convert: Any) -> Any:
+            return keras.tree.map_structure(lambda v: None if v is None else convert(v), values)
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of masks that end here
-            if listed:
-                found = self.keras(*tensors, **arguments)
-            else:
-                found = self.keras(tensors if len(tensors) > 1 else tensors[0], **arguments)
-        found = list(found) if isinstance(found, (tuple, list)) else [found]
-        masks = [backend.get_keras_mask(y) for y in found]
-        return (
-            [np.asarray(keras.ops.convert_to_numpy(y)) for y in found],
-            [None if m is None else np.asarray(keras.ops.convert_to_numpy(m)) for m in masks],
-        )
+            given = converted([self.inputs, self.masks, tensors], keras.ops.convert_to_tensor)
+            if keras.backend.backend() == "jax":
+                import jax
+
+                call = jax.jit(call)  # compiling every operation by itself takes far longer
+            return tuple(converted(call(*given), keras.ops.convert_to_numpy))
 
     def compute(self, rows: slice = slice(None)) -> Result:
         """The runtime's results, which must come without a warning."""
@@ -123,8 +144,21 @@ def made(class_name: str, config: Mapping[str, Any], where: str = "here") -> Lay
     return LAYERS[class_name](json.loads(json.dumps(config)), where)
 
 
+_WRONG_ON = {
+    # Keras counts padding into averages, and normalizes inner axes as if they were the last.
+    "torch": (
+        "AveragePooling1D(pool_size=4, padding=same) [(9, 3)]",
+        "LayerNormalization(axis=1, epsilon=0.1) [(6, 4)]",
+    ),
+    # Keras cannot do it on a CPU.
+    "tensorflow": ("Conv1D(filters=3, kernel_size=2, data_format=channels_first) [(4, 9)]",),
+}
+
+
 @functools.cache
 def pair_of(number: int) -> Pair:
+    if str(CASES[number]) in _WRONG_ON.get(keras.backend.backend(), ()):
+        pytest.skip("Keras cannot do this on this host")
     return Pair(CASES[number])
 
 
@@ -191,3 +225,60 @@ def symbolic(pair: Pair, shapes: Sequence[tuple[int | None, ...]]) -> list[tuple
         )
     found = list(found) if isinstance(found, (tuple, list)) else [found]
     return [tuple(y.shape) for y in found]
+
+
+HOSTILE = [None, True, -1, 0, 7, 1.5, 2**40, 10**400, float("nan"), "x", "", [], [1, 2, 3], {}]
+HOSTILE += [[[1], 2], {"class_name": 3, "config": "x"}, [None], [-1, 0], [2**40], "a" * 10_000]
+
+
+def refusal(layer: Callable[[], Layer], *arguments: Any) -> str | None:
+    """What is said against a layer before it is ever run; None if nothing."""
+    weights, shapes, call = arguments
+    try:
+        found = layer()
+        found.variables()
+        found.build(weights, shapes)
+        found.call_shapes(shapes, call)
+    except ModelFileError as error:
+        return str(error)
+    return None
+
+
+@numbers
+def test_wrong_configurations_are_refused(number: int) -> None:
+    pair = pair_of(number)
+    shapes = [(None, *shape) for shape in pair.case.shapes]
+    weights = {v.name: pair.value(v) for v in pair.layer.variables()}
+    for key in pair.layer.config:
+        for value in HOSTILE:
+            config = {**pair.layer.config, key: value}
+            make = functools.partial(made, pair.case.class_name, config)
+            said = refusal(make, weights, shapes, pair.arguments)
+            if said is not None:
+                assert "here" in said  # where the layer is
+                assert len(said) < 700
+                continue
+            layer = make()
+            layer.build(weights, shapes)
+            found = layer.call_shapes(shapes, pair.arguments)
+            if max(math.prod(n or 1 for n in shape) for shape in found) < 1e5:
+                call = Call(pair.inputs, [None] * len(pair.inputs), pair.arguments)
+                result = layer.compute(call)
+                assert [y.shape[1:] for y in result.outputs] == [shape[1:] for shape in found]
+
+
+@numbers
+def test_wrong_weights_and_inputs_are_refused(number: int) -> None:
+    pair = pair_of(number)
+    make = functools.partial(made, pair.case.class_name, pair.layer.config)
+    shapes = [(None, *shape) for shape in pair.case.shapes]
+    weights = {v.name: pair.value(v) for v in pair.layer.variables()}
+    assert refusal(make, weights, shapes, pair.arguments) is None
+    for name in [v.name for v in pair.layer.variables() if not v.optional]:
+        value = weights[name]
+        for wrong in (None, value[None], value.reshape(-1)[:0], np.repeat(value[None], 2, 0)):
+            damaged = {k: v for k, v in {**weights, name: wrong}.items() if v is not None}
+            assert "here" in (refusal(make, damaged, shapes, pair.arguments) or "")
+    for shape in ((None,), (None, 0), (None, None, None), (None, 3, 0), (None, *(2,) * 6)):
+        said = refusal(make, weights, [shape] * len(shapes), pair.arguments)
+        assert said is None or "here" in said

@@ -189,9 +189,10 @@ def data_format(config: Config, where: str) -> str:
 def size(shape: Shape, place: int, where: str, what: str) -> int:
     """A tensor's size along an axis that must be known, for the weights depend on it."""
     found = shape[place]
-    if found is None:
+    if not found:
         raise ModelFileError(
-            f"Layer '{where}': its input's {what} (axis {place} of {shown(shape)}) must be known."
+            f"Layer '{where}': its input's {what} (axis {place} of {shown(shape)}) must be known, "
+            "and not be 0."
         )
     return found
 

@@ -72,25 +72,31 @@ class Equation:
         left, inputs, right, kernel, left_out, outputs, right_out = dots.groups()
         free = rank - len(inputs)
         if (left, right) != (left_out, right_out) or (left and right) or free < 0 or free > 20:
-            raise layer.fail(f"equation {text!r} does not fit an input of {rank} axes.")
+            raise layer.fail(f"equation {read.shown(text)} does not fit an input of {rank} axes.")
         if not left and not right and free:
-            raise layer.fail(f"equation {text!r} does not fit an input of {rank} axes.")
+            raise layer.fail(f"equation {read.shown(text)} does not fit an input of {rank} axes.")
         dotted = "".join(chr(0x100 + i) for i in range(free))  # letters that no equation has
         self.inputs = dotted + inputs if left else inputs + dotted
         self.outputs = dotted + outputs if left else outputs + dotted
         self.kernel, self.dotted, self.written = kernel, dotted, outputs
         for part in (self.inputs, self.kernel, self.outputs):
             if len(set(part)) != len(part):
-                raise layer.unsupported(f"equation {text!r} repeats a letter within one operand.")
+                raise layer.unsupported(
+                    f"equation {read.shown(text)} repeats a letter within one operand."
+                )
         batch = self.inputs[0]
         if self.outputs[0] != batch or batch in kernel:
-            raise layer.unsupported(f"equation {text!r} does not keep the batch as first axis.")
+            raise layer.unsupported(
+                f"equation {read.shown(text)} does not keep the batch as first axis."
+            )
         if set(self.outputs) - set(self.inputs) - set(kernel) or set(kernel) - set(
             self.inputs
         ) - set(self.outputs):
-            raise layer.fail(f"equation {text!r} has a letter on one side only.")
+            raise layer.fail(f"equation {read.shown(text)} has a letter on one side only.")
         if set(self.inputs) - set(self.outputs) - set(kernel):
-            raise layer.unsupported(f"equation {text!r} sums over an axis of the input alone.")
+            raise layer.unsupported(
+                f"equation {read.shown(text)} sums over an axis of the input alone."
+            )
         self.rows = [c for c in self.inputs if c not in kernel]
         self.shared = [c for c in self.inputs if c in kernel and c in self.outputs]
         self.contracted = [c for c in self.inputs if c in kernel and c not in self.outputs]
@@ -146,7 +152,9 @@ class EinsumDense(Layer):
         for letter in equation.kernel:
             found = sizes.get(letter)
             if found is None:
-                raise self.fail(f"the size of {letter!r} in equation {self.text!r} must be known.")
+                raise self.fail(
+                    f"the size of {letter!r} in equation {read.shown(self.text)} must be known."
+                )
             known.append(found)
         kernel = read.weight(weights, "kernel", known, self.where)
         if self.bias_axes:
@@ -171,7 +179,7 @@ class EinsumDense(Layer):
     def _bias_shape(self, equation: Equation, sizes: Mapping[str, int | None]) -> list[int]:
         axes = self.bias_axes or ""
         if set(axes) - set(equation.written):
-            raise self.fail(f"bias_axes {axes!r} are not all in the output of {self.text!r}.")
+            raise self.fail(f"bias_axes {read.shown(axes)} are not all letters of the output.")
         first = min(equation.written.index(c) for c in axes)
         shape = [(sizes[c] or 0) if c in axes else 1 for c in equation.written[first:]]
         right = equation.dotted if equation.outputs[-1:] == equation.dotted[-1:] else ""

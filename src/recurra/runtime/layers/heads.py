@@ -270,6 +270,10 @@ class MultiHeadAttention(Heads):
             raise read.wrong(
                 self.where, "attention_axes", given, "axes between the batch and the features"
             )
+        if self.window is not None and rank != 3:
+            raise self.unsupported(
+                f"its sliding_window is for inputs of 3 axes, but its query has {rank}."
+            )
         super().build(weights, shapes)
 
 

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
 from recurra.runtime.layer import Array
 
 
-class Packed(NamedTuple):
-    """A kernel (features, units) and a bias (units,) or None, ready for `product`."""
+class Packed:
+    """A kernel (features, units) and a bias (units,) or None, ready for `product`.
 
-    kernel: Array
-    bias: Array | None
+    The engine's copy of them is made when it is first needed: models that stream have all their
+    products in one plan, and never ask for it.
+    """
+
+    __slots__ = ("_plan", "bias", "kernel")
+
+    def __init__(self, kernel: Array, bias: Array | None) -> None:
+        self.kernel, self.bias = kernel, bias
+        self._plan: Any = None
+
+    def plan(self) -> Any:
+        """A plan of this product. Two threads may both make it the first time; either will do."""
+        if self._plan is None:
+            from recurra._engine import Plan
+
+            features, units = self.kernel.shape
+            step = {"op": "dense", "input": 0, "output": 1, "kernel": self.kernel}
+            if self.bias is not None:
+                step["bias"] = self.bias
+            self._plan = Plan([("row", features), ("row", units)], [step], [0], [1])
+        return self._plan
 
 
 def pack(kernel: Array, bias: Array | None = None) -> Packed:
@@ -23,9 +41,9 @@ def pack(kernel: Array, bias: Array | None = None) -> Packed:
 
 
 def product(x: Array, packed: Packed) -> Array:
-    """x @ kernel + bias over the last axis of `x`, (batch, ..., features), float32.
+    """x @ kernel + bias over the last axis of `x`, (batch, ..., features); a new float32 array.
 
-    A row's result does not hang on the others: one multiplication for each, never one for all.
+    It is the engine's product, whose results for a row do not hang on the rows beside it.
 
     Example:
         >>> import numpy as np
@@ -33,8 +51,6 @@ def product(x: Array, packed: Packed) -> Array:
         array([[2., 2., 2.]], dtype=float32)
     """
     features, units = packed.kernel.shape
-    rows, middle = x.shape[0], math.prod(x.shape[1:-1])
-    y = np.matmul(x.reshape(rows, middle, features), packed.kernel)
-    if packed.bias is not None:
-        y += packed.bias
+    rows = np.ascontiguousarray(x, np.float32).reshape(x.size // features, features)
+    y: Array = packed.plan().run_batch(rows)
     return y.reshape(*x.shape[:-1], units)
