@@ -29,7 +29,7 @@ def export(
             raise UsageError(f"{out}: is not called as ONNX is; name the output model.onnx.")
         check_output(out, [model])
         runtime = load(model)
-        from recurra.runtime.onnx.export import export as write
+        from recurra.runtime.onnx import export as write
 
         try:
             report = write(runtime, out, stateful=stateful)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 
-
 _MODULES = ("basic", "recurrent", "windows", "shapes", "merge", "normalization", "attention")
 
 

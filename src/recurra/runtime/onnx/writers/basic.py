@@ -26,6 +26,7 @@ MASKED = -1e9
     "AlphaDropout",
     "ActivityRegularization",
     "Identity",
+    "WithMask",
 )
 def write_identity(b: Builder, layer: Any, site: Site) -> Sequence[Value]:
     """Nothing at all: the same tensors."""

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from recurra.runtime.custom import FunctionLayer
 from recurra.runtime.layer import Layer, Shape
+from recurra.runtime.layers.operations import Operation
 from recurra.runtime.onnx.builder import Builder, Value
 
 
@@ -59,6 +60,10 @@ def write_layer(b: Builder, layer: Layer, site: Site) -> Sequence[Value]:
     Raises:
         UnsupportedLayerError: if there is no writer for it, or its options have no operators.
     """
+    if isinstance(layer, Operation):
+        from recurra.runtime.onnx.writers.operations import write_operation
+
+        return write_operation(b, layer, site)
     writer = None if isinstance(layer, FunctionLayer) else WRITERS.get(layer.keras_class)
     if writer is None:
         raise layer.unsupported(

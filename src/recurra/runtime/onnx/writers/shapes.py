@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from recurra.runtime.layers.operations import Operation
 from recurra.runtime.onnx.builder import Builder, Value
 from recurra.runtime.onnx.writers.registry import Site, write_layer, writes
 from recurra.runtime.onnx.writers.windows import FOREVER
@@ -81,3 +82,18 @@ def write_time_distributed(b: Builder, layer: Any, site: Site) -> Sequence[Value
         target = b.op("Concat", leading, ends, axis=0)
         values.append(Value(b.op("Reshape", value.name, target), shape, value.dtype, x.mask))
     return values
+
+
+@writes("Sequential", "Functional", "Model")
+def write_model(b: Builder, layer: Any, site: Site) -> Sequence[Value]:
+    """A model as a layer: the operators of its graph; masks end here."""
+    from recurra.runtime.onnx.exporter import write_nodes
+
+    for node in layer.graph.nodes:
+        if not isinstance(node.layer, Operation):
+            b.inside(layer, node.layer.where.removeprefix(f"{layer.where}/"), node.layer)
+    values = {layer.graph.inputs[0].index: site.x}
+    scope = b.scope
+    write_nodes(b, layer.graph.nodes, values)
+    b.scope = scope
+    return [values[tensor.index].unmasked() for tensor in layer.graph.outputs]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -111,9 +112,8 @@ def write_graph(
         dtype = tensor.dtype if tensor.dtype in TYPES else "float32"
         values[tensor.index] = Value(name, tensor.shape, dtype)
         inputs.append(Port(name, dtype, _dimensions(tensor.shape)))
-    names = _names(b, graph.outputs, taken={port.name for port in inputs})
-    for node in graph.nodes:
-        _write_node(b, node, values)
+    names = _names(b, graph.outputs)
+    write_nodes(b, graph.nodes, values)
     for tensor, name in zip(graph.outputs, names, strict=True):
         value = values[tensor.index]
         b.rename(value.name, name)
@@ -123,6 +123,12 @@ def write_graph(
         inputs.append(Port(state.input, "float32", shape))
         outputs.append(Port(state.output, "float32", shape))
     return b, (tuple(inputs), tuple(outputs))
+
+
+def write_nodes(b: Builder, nodes: Sequence[Node], values: dict[int, Value]) -> None:
+    """The operators of calls; what they give is added to `values`, by the tensors' indices."""
+    for node in nodes:
+        _write_node(b, node, values)
 
 
 def _write_node(b: Builder, node: Node, values: dict[int, Value]) -> None:
@@ -148,8 +154,6 @@ def _resolve(value: Any, values: Mapping[int, Value]) -> Any:
 
 def _masked(b: Builder, inputs: Sequence[Value], mask: Any) -> list[Value]:
     """Inputs with the masks that the call names instead of their own."""
-    from dataclasses import replace
-
     masks = list(mask) if isinstance(mask, list) else [mask]
     masks += [None] * (len(inputs) - len(masks))
     found = []
@@ -161,7 +165,7 @@ def _masked(b: Builder, inputs: Sequence[Value], mask: Any) -> list[Value]:
     return found
 
 
-def _names(b: Builder, tensors: Sequence[Tensor], taken: set[str] = frozenset()) -> list[str]:  # type: ignore[assignment]
+def _names(b: Builder, tensors: Sequence[Tensor]) -> list[str]:
     """Names for inputs or outputs: the tensors' own where they are free and plain."""
     return [b.name(identifier(tensor.name)) for tensor in tensors]
 
