@@ -143,7 +143,19 @@ def _concat(op: dict[str, Any], values: dict[int, Any]) -> dict[str, Any]:
     return {"output": np.concatenate([values[number] for number in op["inputs"]], axis=-1)}
 
 
+def _where(op: dict[str, Any], values: dict[int, Any]) -> dict[str, Any]:
+    other = values[op["other"]] if "other" in op else op["value"]
+    kept = values[op["mask"]][..., np.newaxis]
+    return {"output": np.where(kept, values[op["input"]], other)}
+
+
+def _last(op: dict[str, Any], values: dict[int, Any]) -> dict[str, Any]:
+    return {"output": values[op["input"]][:, -1]}
+
+
 _OPS = {
+    "where": _where,
+    "last": _last,
     "recurrent": _recurrent,
     "dense": _dense,
     "conv": _conv,

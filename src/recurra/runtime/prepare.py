@@ -65,7 +65,7 @@ def prepare_many(program: Program, given: Any, count: int) -> list[Array]:
                 f"step_many() got shape {array.shape} for {_called(program, spec)}; expected "
                 f"{(count, *features)}, a step for each of the {count} sessions."
             )
-        arrays.append(array.reshape((count,) if spec.index else (count, *features)))
+        arrays.append(array.reshape((count,) if spec.indices else (count, *features)))
     return arrays
 
 
@@ -104,9 +104,9 @@ def _array(spec: Input, value: Any, call: str) -> Array:
         shown = f"{type(value).__name__} of {array.dtype}" if array.ndim else repr(value)
         raise TypeError(
             f"{call}() got {shown} for input '{spec.name}'; expected "
-            f"{'whole numbers' if spec.index else 'numbers'}."
+            f"{'whole numbers' if spec.indices else 'numbers'}."
         )
-    if not spec.index:
+    if not spec.indices:
         with np.errstate(over="ignore"):
             return np.ascontiguousarray(array, np.float32).reshape(array.shape)
     if array.dtype.kind == "f" and not np.array_equal(array, np.trunc(array)):
@@ -132,7 +132,7 @@ def _shaped(spec: Input, array: Array, batch: int, run: bool) -> tuple[Array, bo
         array, fits = array.reshape(1), True  # a number, for the one feature that there is
     elif not fits or not (leading or (batch == 1 and array.ndim == rank)):
         raise ValueError(_wrong_shape(spec, array, batch, run))
-    if spec.index and not spec.timed:  # (1,) is how the model has it, the engine has no such axis
+    if spec.indices and not spec.timed:  # (1,) is how the model has it, the engine has no such axis
         array = array.reshape(array.shape[: array.ndim - len(features)])
     return array, leading
 

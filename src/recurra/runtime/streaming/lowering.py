@@ -202,6 +202,28 @@ class Lowering:
         inputs = self._with_explicit_masks(layer, inputs, arguments.get("mask"))
         return known[0](self, layer, inputs, arguments)
 
+    def calls(self, nodes: Sequence[Node], values: dict[int, Value]) -> None:
+        """Add the calls of a graph.
+
+        Args:
+            nodes: the calls in order.
+            values: of the graph's tensors, by number: those of its inputs, and then of all.
+        """
+
+        def resolve(argument: Any) -> Any:
+            if isinstance(argument, Tensor):
+                return values[argument.index]
+            if isinstance(argument, (list, tuple)):
+                return [resolve(item) for item in argument]
+            return argument
+
+        for node in nodes:
+            inputs = [values[tensor.index] for tensor in node.inputs]
+            arguments = {name: resolve(argument) for name, argument in node.arguments.items()}
+            outputs = self.lower(node.layer, inputs, arguments)
+            for tensor, value in zip(node.outputs, outputs, strict=True):
+                values[tensor.index] = value
+
     @staticmethod
     def _check_kinds(layer: Layer, inputs: Sequence[Value]) -> None:
         """Only embeddings take indices, and only operations on masks take masks."""
@@ -334,20 +356,7 @@ def _lower_with(
             masks.append(lowering.tensor("mask", 1))
             values[tensor.index] = replace(values[tensor.index], mask=masks[-1])
 
-    def resolve(argument: Any) -> Any:
-        if isinstance(argument, Tensor):
-            return values[argument.index]
-        if isinstance(argument, (list, tuple)):
-            return [resolve(item) for item in argument]
-        return argument
-
-    for node in nodes:
-        inputs = [values[tensor.index] for tensor in node.inputs]
-        arguments = {name: resolve(argument) for name, argument in node.arguments.items()}
-        outputs = lowering.lower(node.layer, inputs, arguments)
-        for tensor, value in zip(node.outputs, outputs, strict=True):
-            values[tensor.index] = value
-
+    lowering.calls(nodes, values)
     for tensor in graph.outputs:
         value = values[tensor.index]
         if value.kind not in ("steps", "row") or len(value.features) != 1:

@@ -194,6 +194,7 @@ _HANDLERS: Mapping[str, Handler] = {
     "ZerosLike": _zeros_like,
     "OnesLike": _ones_like,
     "Concatenate": _concatenate,
+    "GetItem": _get_item,
     "Add": _arithmetic("add"),
     "Subtract": _arithmetic("subtract"),
     "Multiply": _arithmetic("multiply"),

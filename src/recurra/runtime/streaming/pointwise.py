@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from recurra.runtime.build import WithMask
 from recurra.runtime.layer import Array, Layer
 from recurra.runtime.layers.activation_layers import ActivationLayer, PReLU, Softmax
 from recurra.runtime.layers.activations import PARAMETERS, Activation
@@ -18,11 +19,11 @@ from recurra.runtime.streaming.lowering import Lowering, Value, lowers, one_axis
 _NOT_IN_THE_PLAN = ("glu", "sparsemax")
 
 
-@lowers(Identity)
+@lowers(Identity, WithMask)
 def lower_identity(
     lowering: Lowering, layer: Layer, inputs: Sequence[Value], arguments: Mapping[str, Any]
 ) -> Sequence[Value]:
-    """Dropout and its kind."""
+    """Dropout and its kind, and what gives a nested model's input a mask."""
     return inputs
 
 
@@ -128,12 +129,43 @@ def lower_merge(
     """Add, Subtract, Multiply, Average, Maximum, Minimum."""
     function = layer.keras_class.lower()
     if function in _LOOK_AT_MASKS and any(value.mask is not None for value in inputs):
-        raise refuse(
-            layer,
-            "its inputs have masks, which it applies to the numbers",
-            "merge before the masks come in",
-        )
+        _same_kind(layer, inputs)
+        features = np.broadcast_shapes(*(value.features for value in inputs))
+        widened = [_widened(lowering, layer, value, features) for value in inputs]
+        join = _masked_product if function == "multiply" else _masked_extreme
+        return [_joined(lowering, join(lowering, function, widened), inputs)]
     return [merge(lowering, layer, function, inputs)]
+
+
+def _masked_product(lowering: Lowering, function: str, inputs: Sequence[Value]) -> Value:
+    """Masked numbers count as 1; where all are masked the result is 0."""
+    factors = [_where(lowering, value.mask, value, 1.0) for value in inputs]
+    output = _merge(lowering, function, factors)
+    return _where(lowering, _joined_mask(lowering, inputs), output, 0.0)
+
+
+def _masked_extreme(lowering: Lowering, function: str, inputs: Sequence[Value]) -> Value:
+    """Masked numbers are left out, one input after the other."""
+    output, kept = inputs[0], inputs[0].mask
+    for value in inputs[1:]:
+        other = _where(lowering, value.mask, value, output)
+        before = _where(lowering, kept, output, other)
+        output = _merge(lowering, function, [before, other])
+        both = kept is not None and value.mask is not None
+        kept = _joined_mask(lowering, [replace(value, mask=kept), value]) if both else None
+    return output
+
+
+def _where(lowering: Lowering, mask: int | None, value: Value, other: Value | float) -> Value:
+    """The value at steps that the mask keeps, elsewhere another."""
+    if mask is None:
+        return value
+    output = lowering.like(value)
+    source: dict[str, Any] = (
+        {"other": other.number} if isinstance(other, Value) else {"value": other}
+    )
+    lowering.add("where", mask=mask, input=value.number, output=output.number, **source)
+    return output
 
 
 def merge(lowering: Lowering, layer: Layer, function: str, inputs: Sequence[Value]) -> Value:
@@ -141,10 +173,14 @@ def merge(lowering: Lowering, layer: Layer, function: str, inputs: Sequence[Valu
     _same_kind(layer, inputs)
     features = np.broadcast_shapes(*(value.features for value in inputs))
     widened = [_widened(lowering, layer, value, features) for value in inputs]
-    output = lowering.like(widened[0])
-    numbers = [value.number for value in widened]
+    return _joined(lowering, _merge(lowering, function, widened), inputs)
+
+
+def _merge(lowering: Lowering, function: str, inputs: Sequence[Value]) -> Value:
+    output = lowering.like(inputs[0])
+    numbers = [value.number for value in inputs]
     lowering.add("merge", function=function, inputs=numbers, output=output.number)
-    return _joined(lowering, output, inputs)
+    return output
 
 
 @lowers(Concatenate)

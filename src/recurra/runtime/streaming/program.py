@@ -20,13 +20,13 @@ class Input(NamedTuple):
     Args:
         name: the model's name of it.
         timed: whether it has a value for every time step; else one for a whole stretch.
-        index: whether it is an index, int32, instead of float32 numbers.
+        indices: whether it takes indices, int32, instead of float32 numbers.
         features: the axes after batch and time.
     """
 
     name: str
     timed: bool
-    index: bool
+    indices: bool
     features: tuple[int, ...]
 
 
@@ -93,7 +93,7 @@ class Program:
             StreamingError: for a mask on an input without time.
         """
         arrays = [
-            array.reshape(len(array)) if spec.index and not spec.timed else array
+            array.reshape(len(array)) if spec.indices and not spec.timed else array
             for spec, array in zip(self.inputs, inputs, strict=True)
         ]
         given = [np.ascontiguousarray(mask, bool) for mask in masks if mask is not None]

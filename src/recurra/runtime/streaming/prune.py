@@ -8,8 +8,9 @@ from typing import Any
 from recurra.runtime.graph import Graph, Node, Tensor
 from recurra.runtime.streaming.lowering import Lowered, Op
 
-_READS = ("input", "inputs", "mask", "initial")
+_READS = ("input", "inputs", "other", "initial", "mask")
 _WRITES = ("output", "sequence", "last_output", "state_h", "state_c")
+_ALWAYS = ("output", "mask")  # written by operations that have them, read or not
 _MAKES_MASK = ("masking", "mask_ids")
 
 
@@ -44,7 +45,7 @@ def prune(lowered: Lowered) -> Lowered:
         written = [name for name in _writes(op) if op.get(name) in needed]
         if not written:
             continue
-        unread = [name for name in _writes(op) if name not in written and name != "output"]
+        unread = [name for name in _writes(op) if name not in written and name not in _ALWAYS]
         kept.append({name: field for name, field in op.items() if name not in unread})
         needed |= set(_numbers(op, _reads(op)))
     needed |= set(lowered.inputs)
@@ -60,7 +61,7 @@ def prune(lowered: Lowered) -> Lowered:
 
 
 def _reads(op: Op) -> tuple[str, ...]:
-    return _READS[:2] if op["op"] in _MAKES_MASK else _READS
+    return _READS[:-1] if op["op"] in _MAKES_MASK else _READS
 
 
 def _writes(op: Op) -> tuple[str, ...]:

@@ -7,9 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from recurra.runtime.layer import Layer
+from recurra.runtime.layers.model import ModelLayer
 from recurra.runtime.layers.recurrent import Recurrent
 from recurra.runtime.layers.wrappers import TimeDistributed
 from recurra.runtime.streaming.lowering import Lowering, Value, lowers, one_axis, refuse
+from recurra.runtime.streaming.prune import needed_nodes
 
 
 @lowers(Recurrent)
@@ -114,3 +116,15 @@ def lower_time_distributed(
         )
     outputs = lowering.lower(layer.layer, [replace(x, mask=None, inside=True)], {})
     return [replace(output, mask=x.mask, inside=False) for output in outputs]
+
+
+@lowers(ModelLayer)
+def lower_model(
+    lowering: Lowering, layer: Layer, inputs: Sequence[Value], arguments: Mapping[str, Any]
+) -> Sequence[Value]:
+    """A model inside of a TimeDistributed."""
+    assert isinstance(layer, ModelLayer)
+    graph = layer.graph
+    values = {tensor.index: value for tensor, value in zip(graph.inputs, inputs, strict=True)}
+    lowering.calls(needed_nodes(graph), values)
+    return [values[tensor.index].unmasked() for tensor in graph.outputs]

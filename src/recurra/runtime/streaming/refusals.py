@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from recurra.runtime.custom import FunctionLayer
 from recurra.runtime.layer import Layer
 from recurra.runtime.streaming.lowering import Value
 
@@ -58,11 +59,11 @@ REASONS = {
 
 def refusal(layer: Layer, inputs: Sequence[Value]) -> tuple[str, str]:
     """The reason, and what to do, for a layer that has no lowering."""
-    if layer.keras_class in REASONS:
+    if layer.keras_class in REASONS and not isinstance(layer, FunctionLayer):
         return REASONS[layer.keras_class]
-    if type(layer).__module__.startswith("recurra."):
-        return "the compiled plan has no operation for it", ""
-    return (
-        "it is computed by a Python function, and a stream's steps run in the compiled engine",
-        "build it from Keras's layers",
-    )
+    if isinstance(layer, FunctionLayer):
+        return (
+            "it is computed by a Python function, and a stream's steps run in the compiled engine",
+            "build it from Keras's layers",
+        )
+    return "the compiled plan has no operation for it", ""
