@@ -14,6 +14,7 @@ from recurra.runtime.files.source import Source
 
 ENCRYPTED = 1
 PIECE = 2**20
+MAX_LIST = 4 * 2**20  # some ten thousand members; Keras writes three, and vocabularies
 # What `zipfile` raises for archives that are damaged, by its own hand or in passing.
 DAMAGED = (
     BadZipFile,
@@ -28,13 +29,29 @@ DAMAGED = (
 )
 
 
+class _Bounded:
+    """A file of which not too much is read at once: `zipfile` reads any list of members whole."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, count: int = -1) -> bytes:
+        if count > MAX_LIST:
+            raise ModelFileError(
+                f"Cannot read {self.file.name}: its list of members takes {count} bytes, "
+                f"more than {MAX_LIST}."
+            )
+        return self.file.read(count if count >= 0 else MAX_LIST)
+
+
 class Archive:
     """The members of a zip archive.
 
     Args:
         file: open for reading.
         source: the same, for places in it.
-        limits: how many members, and how much they may unpack to.
+        limits: how much its members may unpack to.
 
     Raises:
         ModelFileError: if it is damaged, encrypted, names a member twice, or is beyond the
@@ -44,14 +61,13 @@ class Archive:
     def __init__(self, file: BinaryIO, source: Source, limits: Limits) -> None:
         self.source, self.limits = source, limits
         try:
-            self.zip = ZipFile(file)
+            self.zip = ZipFile(_Bounded(file))
+        except ModelFileError:
+            raise
         except DAMAGED as error:
             raise source.fail(f"as a zip archive it is damaged ({_text(error)})") from None
-        members = self.zip.infolist()
-        if len(members) > limits.max_entries:
-            raise source.fail(f"it has {len(members)} members (limit max_entries)")
         self.members: dict[str, ZipInfo] = {}
-        for member in members:
+        for member in self.zip.infolist():
             if member.filename in self.members:
                 raise source.fail(f"it has two members {member.filename}: it is damaged")
             self.members[member.filename] = member

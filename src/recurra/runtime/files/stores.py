@@ -93,6 +93,14 @@ class _Store:
     def __init__(self, file: File, root: Group, source: Source, layers: dict[Place, Entry]) -> None:
         self.file, self.root, self.source, self.layers = file, root, source, layers
 
+    def weight(self, dataset: Dataset) -> Array:
+        """A variable's value. Those of whole numbers are counts of training, single ones."""
+        if dataset.shape and not dataset.kind.is_float:
+            raise self.source.fail(
+                f"'{dataset.name}' holds {dataset.kind.dtype}, where floats were expected"
+            )
+        return self.file.values(dataset)
+
     def missing(self, place: Place, what: str) -> ModelFileError:
         """An error of weights that are not there."""
         return self.source.fail(
@@ -139,20 +147,18 @@ class KerasStore(_Store):
             if group is not None:
                 for dataset in self._stored(group):
                     inside = dataset.name.removeprefix(f"{group.name}/")
-                    values[inside.replace(f"{VARIABLES}/", "")] = self._take(dataset)
+                    self.used.add(dataset.name)
+                    values[inside.replace(f"{VARIABLES}/", "")] = self.file.values(dataset)
             return values
         for variable in request.variables:
             owner = self._owner(group, variable.path)
             found = owner.dataset(f"{VARIABLES}/{variable.index}") if owner else None
             if found is not None:
-                values[variable.name] = self._take(found)
+                self.used.add(found.name)
+                values[variable.name] = self.weight(found)
             elif not variable.optional:
                 raise self.missing(request.place, f"'{variable.name}'")
         return values
-
-    def _take(self, dataset: Dataset) -> Array:
-        self.used.add(dataset.name)
-        return self.file.values(dataset)
 
     def _owner(self, group: Group | None, path: tuple[str, ...]) -> Group | None:
         """The group of a part of a layer; some parts' names lost or won a stroke."""
@@ -252,7 +258,7 @@ class LegacyStore(_Store):
         order = self._order(stored, slots, wanted[0][0].place[0])
         for (name, dataset), (_, variable, _, values) in zip(stored, order, strict=True):
             self.used.add(name)
-            values[variable.name] = self.file.values(dataset)
+            values[variable.name] = self.weight(dataset)
 
     def _named(self, stored: list[tuple[str, Dataset]]) -> dict[str, Array]:
         ends = [end_of(name) for name, _ in stored]

@@ -11,6 +11,7 @@ from recurra.runtime.files.limits import LIMITS, Limits
 from recurra.runtime.files.source import Source
 
 LINK_INFO, LINK, TABLE = 0x02, 0x06, 0x11
+MAX_NAME = 4096  # else looking for the ends of names could take for ever
 SOFT = 2  # in a table's entry: a link by name
 
 
@@ -222,7 +223,7 @@ def _read_entries(group: Group, node: int, names: bytes, links: dict[str, int]) 
     entries = blocks.read(node + 8, 40 * number)
     for at in range(0, len(entries), 40):
         start, address, kind = blocks.unpack("<QQI", entries, at)
-        end = names.find(b"\0", start) if start < len(names) else -1
+        end = names.find(b"\0", start, start + MAX_NAME) if start < len(names) else -1
         if end < 0:
             raise blocks.fail(f"a name in '{group.name}' is not there: it is damaged")
         name = names[start:end]

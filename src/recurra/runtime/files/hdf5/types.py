@@ -50,6 +50,11 @@ class Type(NamedTuple):
     kind: str
     dtype: np.dtype
 
+    @property
+    def is_float(self) -> bool:
+        """Whether values come as float32."""
+        return self.kind == "bfloat16" or self.dtype.kind == "f"
+
 
 def read_type(blocks: Blocks, message: Message) -> Type:
     """The type that a message of an object states."""
