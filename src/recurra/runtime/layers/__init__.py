@@ -11,8 +11,8 @@ import importlib
 from recurra.runtime.layer import LAYERS, Layer
 
 MODULES: dict[str, str] = {
-    "core": "Dropout SpatialDropout1D SpatialDropout2D GaussianDropout GaussianNoise AlphaDropout "
-    "ActivityRegularization Identity Masking Embedding",
+    "core": "Dropout SpatialDropout1D SpatialDropout2D SpatialDropout3D GaussianDropout "
+    "GaussianNoise AlphaDropout ActivityRegularization Identity Masking Embedding",
     "recurrent": "LSTM GRU SimpleRNN CuDNNLSTM CuDNNGRU RNN",
     "wrappers": "Bidirectional TimeDistributed",
     "dense": "Dense EinsumDense",

@@ -15,6 +15,7 @@ from recurra.runtime.layers import config as checked
     "Dropout",
     "SpatialDropout1D",
     "SpatialDropout2D",
+    "SpatialDropout3D",
     "GaussianDropout",
     "GaussianNoise",
     "AlphaDropout",
