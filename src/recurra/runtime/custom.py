@@ -28,8 +28,8 @@ Function = Callable[..., Any]
 _registered: dict[str, Function] = {}
 _given: ContextVar[Mapping[str, Function] | None] = ContextVar("custom", default=None)
 
-_FREE = (3, 5)
-"""Sizes that stand for a free dimension when a function is tried."""
+_FREE = ((3, 4), (5, 7))
+"""Sizes that stand for the batch and for other free axes when a function is tried."""
 
 
 def register_layer(name: str, function: Function) -> Function:
@@ -154,8 +154,8 @@ class FunctionLayer(Layer):
             outputs.append(array)
         return outputs
 
-    def _try(self, shapes: Sequence[Shape], free: int) -> list[tuple[int, ...]]:
-        inputs = [np.zeros([free if n is None else n for n in s], np.float32) for s in shapes]
+    def _try(self, shapes: Sequence[Shape], free: tuple[int, int]) -> list[tuple[int, ...]]:
+        inputs = [np.zeros(filled(shape, free), np.float32) for shape in shapes]
         try:
             return [array.shape for array in self._call(inputs, [None] * len(inputs), {})]
         except Exception as error:
@@ -165,3 +165,16 @@ class FunctionLayer(Layer):
                 f"the function given for it failed on zeros of shapes "
                 f"{', '.join(str(each.shape) for each in inputs)}: {type(error).__name__}: {error}"
             ) from error
+
+
+def filled(shape: Shape, free: tuple[int, int]) -> tuple[int, ...]:
+    """A shape with sizes for a free batch and for other free axes.
+
+    Example:
+        >>> filled((None, None, 8), (3, 4))
+        (3, 4, 8)
+    """
+    batch, other = free
+    return tuple(
+        size if size is not None else other if axis else batch for axis, size in enumerate(shape)
+    )

@@ -154,7 +154,8 @@ class Runtime:
             x: (batch, time_steps, features) or what the model takes, any numbers; a list, or a dict
                 by name, for several inputs. Computed in float32; indices stay integers.
             mask: (batch, time_steps), True where a step is real; a list or dict for several inputs.
-                None to leave it to the model's own Masking and Embedding layers.
+                None to leave it to the model's own Masking and Embedding layers. As with Keras's
+                model(x, mask=mask), recurrent layers that are given an initial state ignore it.
             batch_size: rows that are computed at a time, which bounds the memory; None for a number
                 that suits the model. Results do not depend on it.
             progress: whether to show a progress bar on stderr.

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from recurra.runtime.create import Description
+from recurra.runtime.custom import filled
 from recurra.runtime.errors import ModelFileError, UnsupportedLayerError
 from recurra.runtime.layer import Array, Call, Layer, Result, Shape
 from recurra.runtime.layers import activations
@@ -20,8 +21,8 @@ from recurra.runtime.layers.config import LARGEST_ROW, shown
 
 Function = Callable[..., Any]
 
-_FREE = (3, 5)
-"""Sizes that stand for a free one when an operation's shape is looked up."""
+_FREE = ((3, 4), (5, 7))
+"""Sizes that stand for the batch and for other free axes when a shape is looked up."""
 
 
 class Slot(NamedTuple):
@@ -52,9 +53,9 @@ class Operation(Layer):
         small, large = (self._try(shapes, size) for size in _FREE)
         return [tuple(a if a == b else None for a, b in zip(small, large, strict=True))]
 
-    def _try(self, shapes: Sequence[Shape], free: int) -> tuple[int, ...]:
+    def _try(self, shapes: Sequence[Shape], free: tuple[int, int]) -> tuple[int, ...]:
         zero = np.float32(0)
-        sizes = [tuple(free if n is None else n for n in shape) for shape in shapes]
+        sizes = [filled(shape, free) for shape in shapes]
         inputs = [np.broadcast_to(zero, size) for size in sizes]
         try:
             found = self._shape(*self._filled(inputs), config=self.config, **self._named(inputs))
@@ -289,7 +290,7 @@ def _matmul_shape(a: Array, b: Array, *, config: Mapping[str, Any]) -> tuple[int
     if np.ndim(a) < 2 or np.ndim(b) < 2 or a.shape[-1] != b.shape[-2]:
         raise ValueError("the matrices do not fit")
     # Two matrices of two axes are one product of the whole batch.
-    if a.ndim == 2 and b.ndim == 2 and b.shape[0] in _FREE and a.shape[0] == b.shape[0]:
+    if a.ndim == 2 and b.ndim == 2 and b.shape[0] in [batch for batch, _ in _FREE]:
         return ()
     return (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
 
