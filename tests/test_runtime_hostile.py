@@ -81,7 +81,7 @@ def test_bombs_of_zip(tmp_path: Path) -> None:
     # The declared size is a lie.
     at = data.rindex(b"model.weights.h5") - 46
     lie = data[: at + 24] + (1000).to_bytes(4, "little") + data[at + 28 :]
-    refused(tmp_path, lie, "model.weights.h5 is damaged|instead of 1000")
+    refused(tmp_path, lie, "does not unpack to 1000 bytes")
 
 
 def test_archives_that_are_not_as_they_should_be(tmp_path: Path) -> None:
@@ -95,9 +95,11 @@ def test_archives_that_are_not_as_they_should_be(tmp_path: Path) -> None:
     at = KERAS.rindex(b"config.json") - 46
     refused(tmp_path, KERAS[: at + 8] + b"\1" + KERAS[at + 9 :], "config.json is encrypted")
     at = KERAS.index(b'"class_name"')
-    refused(tmp_path, KERAS[:at] + b"'" + KERAS[at + 1 :], "config.json is damaged .*CRC")
+    refused(tmp_path, KERAS[:at] + b"'" + KERAS[at + 1 :], "checksum of config.json")
     at = KERAS.index(b"\x89HDF")
-    refused(tmp_path, KERAS[: at + 3000] + b"@" + KERAS[at + 3001 :], "weights.h5 is damaged .*CRC")
+    refused(
+        tmp_path, KERAS[: at + 3000] + b"@" + KERAS[at + 3001 :], "checksum of model.weights.h5"
+    )
     many = archived({f"{number:x}" * 9: b"" for number in range(60_000)})
     refused(tmp_path, many, "list of members takes")
 

@@ -12,7 +12,6 @@ from recurra.runtime.files.config import parse
 from recurra.runtime.files.hdf5 import SIGNATURE, File, Group, Unusual
 from recurra.runtime.files.limits import LIMITS, Limits
 from recurra.runtime.files.names import class_of
-from recurra.runtime.files.repack import repack
 from recurra.runtime.files.saved import Request, SavedModel
 from recurra.runtime.files.source import Source
 from recurra.runtime.files.stores import KerasStore, LegacyStore, list_layers
@@ -99,7 +98,7 @@ def _open(file: BinaryIO, name: str, limits: Limits) -> SavedModel:
 
 
 def _open_keras(file: BinaryIO, source: Source, limits: Limits) -> SavedModel:
-    archive = Archive(file, source, limits)
+    archive = Archive(source, limits)
     if CONFIG not in archive:
         raise source.fail(f"it is a zip archive without {CONFIG}, so it holds no Keras model")
     if WEIGHTS not in archive:
@@ -167,6 +166,8 @@ def _with_hdf5(
     try:
         return use(File(source, limits)), source
     except Unusual as reason:
+        from recurra.runtime.files.repack import repack  # rare, and a child process takes imports
+
         source = repack(source, limits, reason)
         return use(File(source, limits)), source
 

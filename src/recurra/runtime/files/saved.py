@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 from recurra.runtime.layer import Array, Variable
 
 Place = tuple[str, ...]
+MUCH = 4 * 2**20
 
 
 class Request(NamedTuple):
@@ -91,11 +93,10 @@ class SavedModel:
 def _digest(
     class_name: str, config: dict[str, Any], values: list[tuple[Place, dict[str, Array]]]
 ) -> str:
-    # OpenSSL is quicker with much and slower to load; only this needs it.
-    from hashlib import sha256
-
+    size = sum(array.nbytes for _, arrays in values for array in arrays.values())
+    digest = _sha256(size)
     text = json.dumps([class_name, config], sort_keys=True, separators=(",", ":"))
-    digest = sha256(text.encode())
+    digest.update(text.encode())
     for place, arrays in values:
         for name, array in arrays.items():
             order = array.dtype.newbyteorder("<")
@@ -103,3 +104,15 @@ def _digest(
             digest.update(head.encode())
             digest.update(array.astype(order, copy=False).tobytes())
     return digest.hexdigest()
+
+
+def _sha256(size: int) -> Any:
+    """For so many bytes: OpenSSL is quicker with many, and takes 5 ms and 4 MB to load."""
+    for name in ("_sha2", "_sha256") if size < MUCH else ():
+        try:
+            return importlib.import_module(name).sha256()
+        except (ImportError, AttributeError):
+            continue
+    import hashlib
+
+    return hashlib.sha256()
