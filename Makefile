@@ -10,7 +10,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-hosts test-jax test-torch test-tensorflow lint lint-ruff lint-clang-format lint-mypy lint-imports check-activations bench bench-shapes bench-padded bench-options bench-threads bench-avx2 bench-scaling bench-long bench-bfloat16 bench-streaming bench-start-up bench-page bench-counts bench-hosts format clean distclean
+.PHONY: help demo test test-hosts test-jax test-torch test-tensorflow lint lint-ruff lint-clang-format lint-mypy lint-imports check-activations fuzz bench bench-shapes bench-padded bench-options bench-threads bench-avx2 bench-scaling bench-long bench-bfloat16 bench-streaming bench-start-up bench-page bench-counts bench-hosts format clean distclean
 
 # A particular interpreter:    make demo PYTHON=/path/to/python3.12
 PYTHON ?=
@@ -48,6 +48,7 @@ help:
 	@echo "make lint     formatters (checking only), ruff, mypy, import-linter"
 	@echo "make format   let the formatters rewrite"
 	@echo "make check-activations   exp, tanh, sigmoid and others at every float32 number (minutes)"
+	@echo "make fuzz     damage model files in 20000 ways and load them; FUZZ adds options (minutes)"
 	@echo "make bench    Recurra beside PyTorch, ONNX Runtime and stock Keras; fills docs/performance.md (15 minutes)"
 	@echo "make bench-shapes, bench-padded, bench-options, bench-threads, bench-avx2   its parts, alone"
 	@echo "make bench-scaling   time against steps, rows and units, as curves (10 minutes)"
@@ -65,6 +66,11 @@ demo: $(VENV)/installed-demo
 check-activations: $(VENV)/installed-build
 	@PATH="$$PWD/$(VENV)/bin:$$PATH" && cmake -S . -B build/tools -G Ninja -DRECURRA_ONLY_TOOLS=ON >/dev/null && \
 	  cmake --build build/tools --target check_activations && build/tools/tools/check_activations $(CHECK)
+
+# FUZZ="--first 20000": other cases than the last time.
+fuzz: $(VENV)/installed-dev
+	@$(IN_HERE) $(PY) tests/fuzz_models.py $(FUZZ)
+	@$(IN_HERE) $(PY) tests/fuzz_models.py --repack 30 --cases 1000 $(FUZZ)
 
 # With TESTS, those alone and on JAX alone.
 test: lint $(if $(TESTS),test-jax,test-hosts)
