@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from recurra import _engine
-from recurra.runtime import snapshot
 from recurra.runtime.layer import Array
-from recurra.runtime.prepare import prepare, prepare_many
 
 if TYPE_CHECKING:
     from recurra.runtime.streaming.program import Field, Program
@@ -119,6 +117,8 @@ class Session(_engine.StreamSession):
 
         Equal states give equal bytes. The format is described in `recurra.runtime.snapshot`.
         """
+        from recurra.runtime import snapshot
+
         return snapshot.dump(self._program, self.read_state(0, self._program.plan.state_bytes))
 
     def restore(self, data: bytes) -> None:
@@ -132,6 +132,8 @@ class Session(_engine.StreamSession):
                 version of the format; nothing is changed then.
             TypeError: for something that is not bytes.
         """
+        from recurra.runtime import snapshot
+
         self.write_state(0, snapshot.load(self._program, data, self.batch))
 
     def read_state(self, offset: int, size: int) -> Array:
@@ -145,6 +147,8 @@ class Session(_engine.StreamSession):
 
     def _prepare(self, inputs: tuple[Any, ...], run: bool) -> tuple[Array, ...]:
         """What the engine calls for arguments that are not the arrays it takes as they are."""
+        from recurra.runtime.prepare import prepare
+
         return prepare(self._program, inputs, self.batch, run)
 
     def __copy__(self) -> Session:
@@ -229,6 +233,8 @@ def restored(program: Program, data: bytes) -> Session:
     Raises:
         SnapshotError: for bytes that are damaged, of another model or another version.
     """
+    from recurra.runtime import snapshot
+
     state = snapshot.load(program, data)
     session = Session(program, len(state))
     session.write_state(0, state)
@@ -251,6 +257,8 @@ def step_many(program: Program, sessions: Sequence[Session], xs: Any) -> Any:
         TypeError: for something else than sessions.
         ValueError: if a session is there twice, has another batch or another model.
     """
+    from recurra.runtime.prepare import prepare_many
+
     listed = sessions if isinstance(sessions, list) else list(sessions)
     if not listed:
         raise ValueError("step_many() got no sessions; expected one or more.")

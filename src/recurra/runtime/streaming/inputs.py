@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 
 from recurra.runtime.errors import StreamingError
 from recurra.runtime.graph import Graph, Node, Tensor
-from recurra.runtime.layers.core import Embedding, Identity
 from recurra.runtime.streaming.lowering import Kind
 
 Role = tuple[Kind, tuple[int, ...]]
@@ -62,14 +61,10 @@ def _roles(tensor: Tensor, index: bool) -> Sequence[Role]:
 
 def _index_inputs(graph: Graph, nodes: Sequence[Node]) -> set[int]:
     """Numbers of the inputs that an Embedding reads."""
-    origin = {tensor.index: tensor.index for tensor in graph.inputs}
-    found = set()
-    for node in nodes:
-        source = origin.get(node.inputs[0].index) if node.inputs else None
-        if source is None:
-            continue
-        if isinstance(node.layer, Embedding):
-            found.add(source)
-        elif isinstance(node.layer, Identity):
-            origin[node.outputs[0].index] = source
-    return found
+    read = {
+        tensor.index
+        for node in nodes
+        if node.layer.keras_class == "Embedding"
+        for tensor in node.inputs
+    }
+    return {tensor.index for tensor in graph.inputs} & read

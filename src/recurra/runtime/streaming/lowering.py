@@ -16,14 +16,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
 from recurra.runtime.errors import StreamingError
 from recurra.runtime.graph import Graph, Node, Tensor
-from recurra.runtime.layer import Layer
+from recurra.runtime.layer import Array, Layer
 
 KEEP_ALL = -1
 """Stands for the number of a mask that is True everywhere."""
@@ -32,8 +31,7 @@ Kind = Literal["steps", "row", "ids", "id_row", "mask", "wide"]
 Op = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(NamedTuple):
     """What a tensor of the graph is in the plan.
 
     Args:
@@ -76,7 +74,7 @@ class Value:
 
     def unmasked(self) -> Value:
         """Without its mask, as layers leave it that do not know of masks."""
-        return replace(self, mask=None)
+        return self._replace(mask=None)
 
 
 Lower = Callable[["Lowering", Layer, Sequence[Value], Mapping[str, Any]], Sequence[Value]]
@@ -169,12 +167,18 @@ class Lowering:
         self.add("masking", input=x.number, output=output, mask=mask, value=value)
         return output, mask
 
+    def dense(self, x: Value, kernel: Array, bias: Array | None) -> Value:
+        """x · kernel + bias over the last axis."""
+        output = self.like(x, (*x.features[:-1], kernel.shape[1]))
+        self.add("dense", input=x.number, output=output.number, kernel=kernel, bias=bias)
+        return output
+
     def like(self, value: Value, features: Sequence[int] | None = None) -> Value:
         """A new value of the same kind, mask and dependence on time, of other features."""
         features = value.features if features is None else tuple(features)
         kind: Kind = "steps" if value.timed else "row"
         number = self.tensor(kind, math.prod(features))
-        return replace(value, number=number, kind=kind, features=features)
+        return value._replace(number=number, kind=kind, features=features)
 
     def state_name(self, name: str) -> str:
         """A prefix for a state that nothing else has: a layer called twice has two states."""
@@ -193,14 +197,16 @@ class Lowering:
         Raises:
             StreamingError: if it cannot run step by step.
         """
-        known = [LOWERINGS[cls] for cls in type(layer).__mro__ if cls in LOWERINGS]
-        if not known:
+        from recurra.runtime.streaming.layers import find
+
+        function = find(layer)
+        if function is None:
             from recurra.runtime.streaming.refusals import refusal
 
             raise refuse(layer, *refusal(layer, inputs))
         self._check_kinds(layer, inputs)
         inputs = self._with_explicit_masks(layer, inputs, arguments.get("mask"))
-        return known[0](self, layer, inputs, arguments)
+        return function(self, layer, inputs, arguments)
 
     def calls(self, nodes: Sequence[Node], values: dict[int, Value]) -> None:
         """Add the calls of a graph.
@@ -227,6 +233,8 @@ class Lowering:
     @staticmethod
     def _check_kinds(layer: Layer, inputs: Sequence[Value]) -> None:
         """Only embeddings take indices, and only operations on masks take masks."""
+        if all(value.kind in ("steps", "row") for value in inputs):
+            return
         from recurra.runtime.layers.core import Embedding, Identity
         from recurra.runtime.layers.operations import Operation
 
@@ -256,7 +264,7 @@ class Lowering:
                 changed.append(value.unmasked())
             elif isinstance(mask, Value) and mask.kind == "mask" and value.has_time_axis:
                 number = None if mask.number == KEEP_ALL else mask.number
-                changed.append(replace(value, mask=number))
+                changed.append(value._replace(mask=number))
             else:
                 raise refuse(
                     layer,
@@ -310,7 +318,6 @@ def lower(graph: Graph, masked: Sequence[bool] = ()) -> tuple[Lowered, list[Valu
     Raises:
         StreamingError: if the model cannot run step by step.
     """
-    from recurra.runtime.streaming import layers  # noqa: F401  (fills the registry)
     from recurra.runtime.streaming.inputs import input_kinds
     from recurra.runtime.streaming.prune import needed_nodes, prune
 
@@ -354,7 +361,7 @@ def _lower_with(
                     f"Input '{tensor.name}' has no time axis, so no mask can be given with it."
                 )
             masks.append(lowering.tensor("mask", 1))
-            values[tensor.index] = replace(values[tensor.index], mask=masks[-1])
+            values[tensor.index] = values[tensor.index]._replace(mask=masks[-1])
 
     lowering.calls(nodes, values)
     for tensor in graph.outputs:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from recurra.runtime.layer import Layer
@@ -28,7 +27,7 @@ def lower_flatten(
         )
     if layer.channels_first and len(x.features) > 1:
         raise refuse(layer, "it moves the first feature axis (data_format='channels_first')", "")
-    return [replace(x, features=(math.prod(x.features),), mask=None)]
+    return [x._replace(features=(math.prod(x.features),), mask=None)]
 
 
 @lowers(Reshape)
@@ -45,4 +44,4 @@ def lower_reshape(
             "reshape the arrays before they enter the model, or use TimeDistributed(Reshape(...))",
         )
     features = layer.output_shapes([(None, *x.features)])[0][1:]
-    return [replace(x, features=tuple(size or 0 for size in features), mask=None)]
+    return [x._replace(features=tuple(size or 0 for size in features), mask=None)]

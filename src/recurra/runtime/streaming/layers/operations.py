@@ -7,13 +7,13 @@ operations on bools: NotEqual and Any for Masking, LogicalOr for merges, and so 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from recurra.runtime.layer import Layer
 from recurra.runtime.layers.operations import Operation, Slot
+from recurra.runtime.streaming.joining import concatenate, merge
 from recurra.runtime.streaming.lowering import (
     KEEP_ALL,
     Lowering,
@@ -22,7 +22,6 @@ from recurra.runtime.streaming.lowering import (
     one_axis,
     refuse,
 )
-from recurra.runtime.streaming.pointwise import concatenate, merge
 
 Handler = Callable[[Lowering, Operation, Sequence[Any]], Value | None]
 """(lowering, operation, its positional arguments as values) -> result; None if it cannot."""
@@ -181,7 +180,7 @@ def _get_item(lowering: Lowering, op: Operation, given: Sequence[Any]) -> Value 
     if x.kind != "steps" or x.inside or list(key) not in ([whole, -1], [whole, -1, whole]):
         return None
     one_axis(op, x)
-    output = replace(x, number=lowering.tensor("row", x.width), kind="row", running=True)
+    output = x._replace(number=lowering.tensor("row", x.width), kind="row", running=True)
     lowering.add("last", input=x.number, output=output.number)
     return output
 

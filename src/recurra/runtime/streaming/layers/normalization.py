@@ -14,8 +14,8 @@ from recurra.runtime.layers.normalization import (
     LayerNormalization,
     RMSNormalization,
 )
+from recurra.runtime.streaming.activation import last_axis_only
 from recurra.runtime.streaming.lowering import Lowering, Value, lowers, one_axis, refuse
-from recurra.runtime.streaming.pointwise import last_axis_only
 
 
 @lowers(Affine)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from recurra.runtime.layer import Layer
-from recurra.runtime.layers.model import ModelLayer
 from recurra.runtime.layers.recurrent import Recurrent
-from recurra.runtime.layers.wrappers import TimeDistributed
 from recurra.runtime.streaming.lowering import Lowering, Value, lowers, one_axis, refuse
-from recurra.runtime.streaming.prune import needed_nodes
 
 
 @lowers(Recurrent)
@@ -99,32 +95,3 @@ def _check_initial(layer: Recurrent, initial: Sequence[Value]) -> None:
                 "split the model in two, run the part that makes the state with predict() and "
                 "give its result to the other part as an input",
             )
-
-
-@lowers(TimeDistributed)
-def lower_time_distributed(
-    lowering: Lowering, layer: Layer, inputs: Sequence[Value], arguments: Mapping[str, Any]
-) -> Sequence[Value]:
-    """A layer for rows, at every step: for layers that know no time it is the same operation."""
-    assert isinstance(layer, TimeDistributed)
-    (x,) = inputs
-    if not x.has_time_axis:
-        raise refuse(
-            layer,
-            "the axis that it runs along is not the stream's time",
-            "feed it from an input of shape (batch, time_steps, features)",
-        )
-    outputs = lowering.lower(layer.layer, [replace(x, mask=None, inside=True)], {})
-    return [replace(output, mask=x.mask, inside=False) for output in outputs]
-
-
-@lowers(ModelLayer)
-def lower_model(
-    lowering: Lowering, layer: Layer, inputs: Sequence[Value], arguments: Mapping[str, Any]
-) -> Sequence[Value]:
-    """A model inside of a TimeDistributed."""
-    assert isinstance(layer, ModelLayer)
-    graph = layer.graph
-    values = {tensor.index: value for tensor, value in zip(graph.inputs, inputs, strict=True)}
-    lowering.calls(needed_nodes(graph), values)
-    return [values[tensor.index].unmasked() for tensor in graph.outputs]
