@@ -70,7 +70,7 @@ def build(saved: SavedModel, custom: Mapping[str, Callable[..., Any]] | None = N
         except INSIDE as error:
             raise ModelFileError(
                 "The model's configuration is inconsistent: while it was read, "
-                f"{type(error).__name__} was raised ({shown(str(error))})."
+                f"{type(error).__name__} was raised ({str(error)[:200]})."
             ) from error
 
 
@@ -192,7 +192,7 @@ class Writer:
                 layer.build(weights, shapes)
                 layer.weights, layer.shapes = weights, shapes
                 self._built.add(id(layer))
-            found = layer.output_shapes(shapes)
+            found = layer.call_shapes(shapes, arguments)
             for shape in (*found, *_smallest(layer, shapes)):
                 bounded(shape, layer.where)
         except ModelFileError:
@@ -200,7 +200,7 @@ class Writer:
         except INSIDE as error:
             raise layer.fail(
                 f"it does not fit its inputs of shapes {shown(shapes)} "
-                f"({type(error).__name__}: {shown(str(error))})."
+                f"({type(error).__name__}: {str(error)[:200]})."
             ) from error
         outputs = [self.tensor(layer.where, shape) for shape in found]
         self.nodes.append(Node(layer, tuple(inputs), tuple(outputs), arguments))
@@ -265,6 +265,10 @@ def bind(
         inputs = inputs[:1]
         if states:
             named["initial_state"] = states
+    mask = named.get("mask")
+    listed = mask if isinstance(mask, list) else [mask]
+    if not all(each is None or isinstance(each, Tensor) for each in listed):
+        raise layer.fail(f"it is called with mask={shown(mask)}; expected a tensor.")
     return inputs, {name: value for name, value in named.items() if value is not None}
 
 

@@ -61,7 +61,7 @@ class Operation(Layer):
             found = self._shape(*self._filled(inputs), config=self.config, **self._named(inputs))
         except (ValueError, TypeError, IndexError, KeyError, OverflowError) as error:
             raise self.fail(
-                f"it does not fit its inputs of shapes {shown(shapes)}: {shown(str(error))}."
+                f"it does not fit its inputs of shapes {shown(shapes)}: {str(error)[:200]}."
             ) from None
         if not found or found[0] != sizes[0][0]:
             raise self.unsupported(
