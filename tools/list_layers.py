@@ -10,7 +10,7 @@ from pathlib import Path
 from recurra.runtime import layers
 from recurra.runtime.layer import LAYERS, Layer
 from recurra.runtime.layers.activations import FUNCTIONS
-from recurra.runtime.streaming import layers as _lowerings  # noqa: F401, fills LOWERINGS
+from recurra.runtime.streaming import layers as lowerings
 from recurra.runtime.streaming.lowering import LOWERINGS
 from recurra.runtime.streaming.refusals import REASONS
 
@@ -63,6 +63,7 @@ def streams(names: list[str], cls: type[Layer]) -> str:
 def table() -> str:
     """The page."""
     layers.load()
+    lowerings.load()
     named: dict[type[Layer], list[str]] = {}
     for name in layers.CLASSES:
         named.setdefault(LAYERS[name], []).append(name)

@@ -30,6 +30,7 @@ REASONS = {
     "AdditiveAttention": _ATTENTION,
     "MultiHeadAttention": _ATTENTION,
     "GroupQueryAttention": _ATTENTION,
+    "GroupedQueryAttention": _ATTENTION,
     "GlobalMaxPooling1D": _GLOBAL,
     "GlobalAveragePooling1D": _GLOBAL,
     "MaxPooling1D": _RATE,

@@ -26,3 +26,9 @@ def find(layer: Layer) -> Lower | None:
         if cls in LOWERINGS:
             return LOWERINGS[cls]
     return None
+
+
+def load() -> None:
+    """Have every lowering in `recurra.runtime.streaming.lowering.LOWERINGS`."""
+    for name in _MODULES.values():
+        importlib.import_module(f"{__name__}.{name}")
