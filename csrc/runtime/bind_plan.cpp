@@ -18,21 +18,33 @@ namespace {
 
 template <class T>
 T number(nb::handle value, const std::string& what) {
-  T result;
+  T result{};
   if (!nb::try_cast(value, result)) fail(what + " must be a number");
   return result;
 }
 
-std::vector<int> tensor_numbers(nb::handle list, const std::string& what) {
-  std::vector<int> numbers;
-  if (!nb::isinstance<nb::sequence>(list)) fail(what + " must be a list of tensors' numbers");
-  for (nb::handle item : nb::cast<nb::sequence>(list)) numbers.push_back(number<int>(item, what));
-  return numbers;
+std::string text(nb::handle value, const std::string& what) {
+  std::string result;
+  if (!nb::try_cast(value, result)) fail(what + " must be a string");
+  return result;
 }
 
+std::vector<int> numbers(nb::handle list, const std::string& what) {
+  if (!nb::isinstance<nb::sequence>(list)) fail(what + " must be a list of integers");
+  std::vector<int> result;
+  for (nb::handle item : nb::cast<nb::sequence>(list)) result.push_back(number<int>(item, what));
+  return result;
+}
+
+// An array, or a list of numbers.
 Weights weights(nb::handle value, const std::string& what) {
   Weights w;
   if (value.is_none()) return w;
+  if (nb::isinstance<nb::list>(value) || nb::isinstance<nb::tuple>(value)) {
+    for (nb::handle item : value) w.values.push_back(number<float>(item, what));
+    w.shape = {Index(w.values.size())};
+    return w;
+  }
   nb::ndarray<const float, nb::c_contig, nb::device::cpu> array;
   if (!nb::try_cast(value, array)) fail(what + " must be a C-contiguous float32 array (or None)");
   for (std::size_t i = 0; i < array.ndim(); ++i) w.shape.push_back(Index(array.shape(i)));
@@ -41,82 +53,59 @@ Weights weights(nb::handle value, const std::string& what) {
   return w;
 }
 
+template <class Field>
+struct Key {
+  const char* name;
+  Field OpSpec::* field;
+};
+constexpr Key<std::string> kTexts[] = {
+    {"op", &OpSpec::op}, {"name", &OpSpec::name}, {"function", &OpSpec::function}};
+constexpr Key<int> kTensors[] = {
+    {"input", &OpSpec::input},       {"other", &OpSpec::other},
+    {"output", &OpSpec::output},     {"mask", &OpSpec::mask},
+    {"sequence", &OpSpec::sequence}, {"last_output", &OpSpec::last_output},
+    {"state_h", &OpSpec::state_h},   {"state_c", &OpSpec::state_c}};
+constexpr Key<std::vector<int>> kLists[] = {
+    {"inputs", &OpSpec::inputs}, {"initial", &OpSpec::initial}, {"numbers", &OpSpec::numbers}};
+constexpr Key<std::int64_t> kIntegers[] = {
+    {"units", &OpSpec::units}, {"dilation", &OpSpec::dilation}, {"groups", &OpSpec::groups}};
+constexpr Key<double> kReals[] = {{"value", &OpSpec::value}, {"epsilon", &OpSpec::epsilon}};
+constexpr Key<bool> kFlags[] = {{"centered", &OpSpec::centered}};
+constexpr Key<Weights> kWeights[] = {
+    {"kernel", &OpSpec::kernel}, {"recurrent_kernel", &OpSpec::recurrent_kernel},
+    {"bias", &OpSpec::bias},     {"table", &OpSpec::table},
+    {"shift", &OpSpec::shift},   {"scale", &OpSpec::scale},
+    {"offset", &OpSpec::offset}, {"parameters", &OpSpec::parameters}};
+
+// Reads a value into the field that the key names in a table; false if it names none.
+template <class Field, std::size_t n, class Read>
+bool read_key(const Key<Field> (&keys)[n], const std::string& key, OpSpec& op, Read&& read) {
+  for (const Key<Field>& k : keys)
+    if (key == k.name) {
+      op.*k.field = read();
+      return true;
+    }
+  return false;
+}
+
 OpSpec op_spec(nb::handle item, std::size_t i) {
   const std::string where = "ops[" + std::to_string(i) + "]";
   if (!nb::isinstance<nb::dict>(item)) fail(where + " must be a dict");
   OpSpec op;
-  for (auto [key, value] : nb::cast<nb::dict>(item)) {
-    std::string k;
-    if (!nb::try_cast(key, k)) fail(where + ": keys must be strings");
-    const std::string what = where + "['" + k + "']";
-    const auto text = [&](std::string& to) {
-      if (!nb::try_cast(value, to)) fail(what + " must be a string");
-    };
-    const auto tensor = [&](int& to) { to = value.is_none() ? -1 : number<int>(value, what); };
-    const auto list = [&](std::vector<int>& to) {
-      if (!value.is_none()) to = tensor_numbers(value, what);
-    };
-    if (k == "op")
-      text(op.op);
-    else if (k == "name")
-      text(op.name);
-    else if (k == "function")
-      text(op.function);
-    else if (k == "input")
-      tensor(op.input);
-    else if (k == "output")
-      tensor(op.output);
-    else if (k == "mask")
-      tensor(op.mask);
-    else if (k == "sequence")
-      tensor(op.sequence);
-    else if (k == "last_output")
-      tensor(op.last_output);
-    else if (k == "state_h")
-      tensor(op.state_h);
-    else if (k == "state_c")
-      tensor(op.state_c);
-    else if (k == "inputs")
-      list(op.inputs);
-    else if (k == "initial")
-      list(op.initial);
-    else if (k == "numbers") {
-      for (const int n : tensor_numbers(value, what)) op.numbers.push_back(n);
-    } else if (k == "units")
-      op.units = number<std::int64_t>(value, what);
-    else if (k == "dilation")
-      op.dilation = number<std::int64_t>(value, what);
-    else if (k == "groups")
-      op.groups = number<std::int64_t>(value, what);
-    else if (k == "value")
-      op.value = number<double>(value, what);
-    else if (k == "epsilon")
-      op.epsilon = number<double>(value, what);
-    else if (k == "centered")
-      op.centered = number<bool>(value, what);
-    else if (k == "kernel")
-      op.kernel = weights(value, what);
-    else if (k == "recurrent_kernel")
-      op.recurrent_kernel = weights(value, what);
-    else if (k == "bias")
-      op.bias = weights(value, what);
-    else if (k == "table")
-      op.table = weights(value, what);
-    else if (k == "shift")
-      op.shift = weights(value, what);
-    else if (k == "scale")
-      op.scale = weights(value, what);
-    else if (k == "offset")
-      op.offset = weights(value, what);
-    else if (k == "parameters") {
-      if (nb::isinstance<nb::list>(value) || nb::isinstance<nb::tuple>(value)) {
-        for (nb::handle p : value) op.parameters.values.push_back(number<float>(p, what));
-        op.parameters.shape = {Index(op.parameters.values.size())};
-      } else {
-        op.parameters = weights(value, what);
-      }
-    } else
-      fail(where + " has an unknown key '" + k + "'");
+  for (auto [key, v] : nb::cast<nb::dict>(item)) {
+    const nb::handle value = v;
+    const std::string k = text(key, where + ": a key"), what = where + "['" + k + "']";
+    const bool absent = value.is_none();
+    const bool known =
+        read_key(kTexts, k, op, [&] { return text(value, what); }) ||
+        read_key(kTensors, k, op, [&] { return absent ? -1 : number<int>(value, what); }) ||
+        read_key(kLists, k, op,
+                 [&] { return absent ? std::vector<int>() : numbers(value, what); }) ||
+        read_key(kIntegers, k, op, [&] { return number<std::int64_t>(value, what); }) ||
+        read_key(kReals, k, op, [&] { return number<double>(value, what); }) ||
+        read_key(kFlags, k, op, [&] { return number<bool>(value, what); }) ||
+        read_key(kWeights, k, op, [&] { return weights(value, what); });
+    if (!known) fail(where + " has an unknown key '" + k + "'");
   }
   return op;
 }
@@ -128,8 +117,7 @@ ProgramSpec program_spec(nb::sequence tensors, nb::sequence ops, nb::handle inpu
     const std::string where = "tensors[" + std::to_string(program.tensors.size()) + "]";
     if (!nb::isinstance<nb::sequence>(item) || nb::len(item) != 2)
       fail(where + " must be (kind, width)");
-    std::string name;
-    if (!nb::try_cast(item[0], name)) fail(where + ": kind must be a string");
+    const std::string name = text(item[0], where + ": kind");
     constexpr const char* names[] = {"steps", "ids", "mask", "row", "id_row"};
     std::size_t kind = 0;
     while (kind < std::size(names) && name != names[kind]) ++kind;
@@ -141,8 +129,8 @@ ProgramSpec program_spec(nb::sequence tensors, nb::sequence ops, nb::handle inpu
   }
   std::size_t i = 0;
   for (nb::handle item : ops) program.ops.push_back(op_spec(item, i++));
-  program.inputs = tensor_numbers(inputs, "inputs");
-  program.outputs = tensor_numbers(outputs, "outputs");
+  program.inputs = numbers(inputs, "inputs");
+  program.outputs = numbers(outputs, "outputs");
   return program;
 }
 

@@ -1,9 +1,12 @@
 // recurra._engine.StreamSession and step_many.  step() and run() are methods of Python's own fast
 // calling convention: what they cost beside the computation is counted in tens of nanoseconds.
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 
-#include <cstring>
 #include <exception>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "bind.h"
 #include "calls.h"
@@ -115,6 +118,45 @@ PyMethodDef methods[] = {
     {nullptr, nullptr, 0, nullptr}};
 PyType_Slot slots[] = {{Py_tp_methods, methods}, {0, nullptr}};
 
+using Bytes = nb::ndarray<const std::uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Rows = std::optional<nb::ndarray<const bool, nb::ndim<1>, nb::c_contig, nb::device::cpu>>;
+
+const bool* chosen(const StreamSession& session, const Rows& rows) {
+  if (!rows) return nullptr;
+  if (Index(rows->shape(0)) != session.batch())
+    throw nb::value_error(("rows must be " + std::to_string(session.batch()) + " flags, got " +
+                           std::to_string(rows->shape(0)))
+                              .c_str());
+  return rows->data();
+}
+
+nb::object read_state(StreamSession& session, Index offset, Index bytes) {
+  npy_intp shape[] = {session.batch(), bytes};
+  if (bytes < 0 || bytes > session.plan().state_bytes()) shape[1] = 0;  // refused below
+  nb::object array = nb::steal(PyArray_SimpleNew(2, shape, NPY_UINT8));
+  if (!array.is_valid()) nb::raise_python_error();
+  char* const to = static_cast<char*>(PyArray_DATA(reinterpret_cast<PyArrayObject*>(array.ptr())));
+  const nb::gil_scoped_release release;
+  session.read(offset, bytes, to);
+  return array;
+}
+
+void write_state(StreamSession& session, Index offset, const Bytes& from, const Rows& rows) {
+  const bool* const which = chosen(session, rows);
+  if (Index(from.shape(0)) != session.batch())
+    throw nb::value_error(("array must have " + std::to_string(session.batch()) + " rows, got " +
+                           std::to_string(from.shape(0)))
+                              .c_str());
+  const nb::gil_scoped_release release;
+  session.write(offset, Index(from.shape(1)), reinterpret_cast<const char*>(from.data()), which);
+}
+
+void clear_state(StreamSession& session, const Rows& rows) {
+  const bool* const which = chosen(session, rows);
+  const nb::gil_scoped_release release;
+  session.clear(which);
+}
+
 nb::object step_sessions(nb::sequence list, nb::object arrays) {
   std::vector<StreamSession*> sessions;
   nb::object fast = nb::steal(PySequence_Fast(list.ptr(), "sessions must be a sequence"));
@@ -170,8 +212,17 @@ void bind_session(nb::module_& m) {
                                           std::size_t(s.plan().state_bytes())};
              return nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<2>>(s.state(), 2, shape, self);
            })
+      .def("read_state", &read_state, nb::arg("offset"), nb::arg("bytes"),
+           "Some bytes of every row's state, a copy: uint8 (batch, bytes).")
+      .def("write_state", &write_state, nb::arg("offset"), nb::arg("array"),
+           nb::arg("rows") = nb::none(), "Sets what read_state reads, of the rows that are True.")
+      .def("clear", &clear_state, nb::arg("rows") = nb::none(),
+           "Sets the state of the rows that are True (None: all) to zero.")
+      .def_prop_ro("plan", [](const StreamSession& self) { return PyPlan{self.shared_plan()}; })
       .def("copy_from", &StreamSession::copy_from, nb::arg("session"),
            nb::call_guard<nb::gil_scoped_release>());
+  m.def("allocations", &allocations,
+        "How often this module has taken memory from the heap; -1 where that is not counted.");
   m.def("step_many", &step_sessions, nb::arg("sessions"), nb::arg("arrays"),
         "One step of sessions of one row each and one plan: (sessions, width) for each input.");
 }

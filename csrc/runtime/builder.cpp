@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdint>
 #include <stdexcept>
 
@@ -43,6 +44,8 @@ Builder::Builder(const ProgramSpec& program, const OpKernels& kernels)
                                   std::to_string(values ? kMostWidth : 1) + ", got " +
                                   std::to_string(t.width));
   }
+  for (const OpSpec& op : program.ops)
+    for (const Weights* w : {&op.kernel, &op.recurrent_kernel}) expected_ += 4 * w->values.size();
   for (const int tensor : program.inputs) {
     exists(tensor, "inputs");
     if (defined_[std::size_t(tensor)])
@@ -112,6 +115,19 @@ void Builder::need(const Weights& weights, const char* role, std::vector<Index> 
   if (weights.shape != shape)
     fail(std::string(role) + " must have shape " + show(shape) + ", got " +
          (weights.present() ? show(weights.shape) : "none"));
+}
+
+// A plan's weights lie together: from some size on, a step takes less time where they have huge
+// pages.
+char* Builder::packed(std::size_t bytes) {
+  bytes = (bytes + 63) / 64 * 64;
+  if (packed_.empty() || packed_.back().bytes() - used_ < bytes) {
+    constexpr std::size_t large = std::size_t(1) << 19;
+    packed_.emplace_back(std::max(bytes, expected_ < large ? bytes : expected_ + expected_ / 8));
+    used_ = 0;
+  }
+  used_ += bytes;
+  return packed_.back().data() + used_ - bytes;
 }
 
 void Builder::add_field(const std::string& name, Index offset, std::vector<Index> shape,

@@ -55,12 +55,16 @@ void recurrent(const runtime::RecurrentCall& call) {
   });
 }
 
-std::size_t product_bytes(Index depth, Index columns) {
-  return PackedProduct(depth, columns, nullptr).bytes;
+std::size_t product_bytes(Index outer, Index inner, Index columns) {
+  return is_narrow(columns) ? PackedColumns(outer, inner, columns, nullptr).bytes
+                            : PackedProduct(outer * inner, columns, nullptr).bytes;
 }
-void product_pack(Index depth, Index columns, const float* weights, const float* bias,
+void product_pack(Index outer, Index inner, Index columns, const float* weights, const float* bias,
                   char* packed) {
-  PackedProduct(depth, columns, packed).pack(columns, weights, bias);
+  if (is_narrow(columns))
+    PackedColumns(outer, inner, columns, packed).pack(outer, inner, columns, weights, bias);
+  else
+    PackedProduct(outer * inner, columns, packed).pack(columns, weights, bias);
 }
 
 }  // namespace

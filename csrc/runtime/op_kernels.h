@@ -121,9 +121,9 @@ struct OpKernels {
                          const float* bias, char* packed);
   std::size_t (*recurrent_scratch)(const Problem&, Index rows, Index steps);
   void (*recurrent)(const RecurrentCall&);
-  std::size_t (*product_bytes)(Index depth, Index columns);
-  void (*product_pack)(Index depth, Index columns, const float* weights, const float* bias,
-                       char* packed);
+  std::size_t (*product_bytes)(Index outer, Index inner, Index columns);
+  void (*product_pack)(Index outer, Index inner, Index columns, const float* weights,
+                       const float* bias, char* packed);
   void (*product)(const ProductCall&);
   void (*function)(const FunctionCall&);
   void (*norm)(const NormCall&);

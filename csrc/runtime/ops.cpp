@@ -1,10 +1,7 @@
-// Operations without weights' products: embeddings, masks, activations, normalizations, merges.
+// Operations value by value: activations, normalizations, merges.  And the list of all kinds.
 #include "ops.h"
 
-#include <cmath>
-#include <cstring>
 #include <limits>
-#include <stdexcept>
 
 namespace recurra {
 namespace runtime {
@@ -185,168 +182,22 @@ class MergeOp : public Op {
   int output_;
 };
 
-class Concat : public Op {
- public:
-  Concat(Builder& b, const OpSpec& spec) : inputs_(spec.inputs) {
-    if (inputs_.empty()) b.fail("no inputs");
-    kind_ = b.spec(b.read_values(inputs_[0], "inputs")).kind;
-    for (const int input : inputs_) {
-      b.read(input, "inputs", kind_);
-      widths_.push_back(b.width(input));
-      width_ += widths_.back();
-    }
-    output_ = b.write(spec.output, "output", kind_, width_);
-    for (const int input : inputs_) b.derive(output_, input);
-  }
-  void run(const Block& b) const override {
-    const Index steps = kind_ == Kind::row ? 1 : b.steps;
-    for (Index r = 0; r < b.rows; ++r)
-      for (Index t = 0; t < steps; ++t) {
-        float* out = b.values(output_) + r * b.row(output_) + t * width_;
-        for (std::size_t i = 0; i < inputs_.size(); out += widths_[i++])
-          std::memcpy(out, b.values(inputs_[i]) + r * b.row(inputs_[i]) + t * widths_[i],
-                      sizeof(float) * std::size_t(widths_[i]));
-      }
-  }
-
- private:
-  const std::vector<int> inputs_;
-  std::vector<Index> widths_;
-  Kind kind_;
-  Index width_ = 0;
-  int output_;
-};
-
-class Embedding : public Op {
- public:
-  Embedding(Builder& b, const OpSpec& spec) : name_(spec.name), table_(spec.table.values) {
-    const bool row = b.is_row(spec.output);
-    input_ = b.read(spec.input, "input", row ? Kind::id_row : Kind::ids);
-    output_ = b.write(spec.output, "output", row ? Kind::row : Kind::steps, 0);
-    width_ = b.width(output_);
-    count_ = spec.table.shape.empty() || spec.table.shape[0] < 1 ? 1 : spec.table.shape[0];
-    b.need(spec.table, "table", {count_, width_});
-    per_step_ = !row;
-    position_ = b.position(input_);
-    b.derive(output_, input_);
-  }
-  void check(const void* const* inputs, Index rows, Index steps) const override {
-    const auto* ids = static_cast<const std::int32_t*>(inputs[position_]);
-    const Index n = per_step_ ? rows * steps : rows;
-    for (Index i = 0; i < n; ++i)
-      if (ids[i] < 0 || ids[i] >= count_)
-        throw std::invalid_argument("Embedding '" + name_ + "': indices must be in 0.." +
-                                    std::to_string(count_ - 1) + ", got " + std::to_string(ids[i]));
-  }
-  void run(const Block& b) const override {
-    const Index steps = per_step_ ? b.steps : 1;
-    for (Index r = 0; r < b.rows; ++r)
-      for (Index t = 0; t < steps; ++t) {
-        // Another thread may have changed the array since it was checked.
-        const Index id = b.ids(input_)[r * b.row(input_) + t];
-        const Index at = id < 0 || id >= count_ ? 0 : id;
-        std::memcpy(b.values(output_) + r * b.row(output_) + t * width_,
-                    table_.data() + at * width_, sizeof(float) * std::size_t(width_));
-      }
-  }
-
- private:
-  const std::string name_;
-  const std::vector<float> table_;
-  Index count_, width_;
-  int input_, output_;
-  std::size_t position_;  // among the plan's inputs
-  bool per_step_;
-};
-
-// Keras's Masking: steps whose values all equal `value` are masked, and zero.
-class Masking : public Op {
- public:
-  Masking(Builder& b, const OpSpec& spec)
-      : input_(b.read(spec.input, "input", Kind::steps)),
-        width_(b.width(input_)),
-        output_(b.write(spec.output, "output", Kind::steps, width_)),
-        mask_(b.write(spec.mask, "mask", Kind::mask, 1)),
-        value_(float(spec.value)) {}
-  void run(const Block& b) const override {
-    for (Index r = 0; r < b.rows; ++r)
-      for (Index t = 0; t < b.steps; ++t) {
-        const float* x = b.values(input_) + r * b.row(input_) + t * width_;
-        float* out = b.values(output_) + r * b.row(output_) + t * width_;
-        bool keep = false;
-        for (Index i = 0; i < width_; ++i) keep |= x[i] != value_;
-        for (Index i = 0; i < width_; ++i) out[i] = keep ? x[i] : 0.0f;
-        b.flags(mask_)[r * b.row(mask_) + t] = keep;
-      }
-  }
-
- private:
-  const int input_;
-  const Index width_;
-  const int output_, mask_;
-  const float value_;
-};
-
-class MaskIds : public Op {
- public:
-  MaskIds(Builder& b, const OpSpec& spec)
-      : input_(b.read(spec.input, "input", Kind::ids)),
-        mask_(b.write(spec.mask, "mask", Kind::mask, 1)) {}
-  void run(const Block& b) const override {
-    for (Index r = 0; r < b.rows; ++r)
-      for (Index t = 0; t < b.steps; ++t)
-        b.flags(mask_)[r * b.row(mask_) + t] = b.ids(input_)[r * b.row(input_) + t] != 0;
-  }
-
- private:
-  const int input_, mask_;
-};
-
-class MaskJoin : public Op {
- public:
-  MaskJoin(Builder& b, const OpSpec& spec) : inputs_(spec.inputs), any_(spec.op == "mask_or") {
-    if (inputs_.empty()) b.fail("no inputs");
-    for (const int input : inputs_) b.read(input, "inputs", Kind::mask);
-    output_ = b.write(spec.output, "output", Kind::mask, 1);
-  }
-  void run(const Block& b) const override {
-    for (Index r = 0; r < b.rows; ++r)
-      for (Index t = 0; t < b.steps; ++t) {
-        bool keep = !any_;
-        for (const int input : inputs_) {
-          const std::uint8_t* flags = b.flags(input);
-          const bool here = !flags || flags[r * b.row(input) + t];
-          keep = any_ ? keep || here : keep && here;
-        }
-        b.flags(output_)[r * b.row(output_) + t] = keep;
-      }
-  }
-
- private:
-  const std::vector<int> inputs_;
-  const bool any_;
-  int output_;
-};
-
 }  // namespace
 
+std::unique_ptr<Op> make_pointwise(Builder& b, const OpSpec& spec) {
+  if (spec.op == "affine") return std::make_unique<Affine>(b, spec);
+  if (spec.op == "layer_norm") return std::make_unique<Norm>(b, spec);
+  if (spec.op == "activation") return std::make_unique<Activate>(b, spec);
+  if (spec.op == "merge") return std::make_unique<MergeOp>(b, spec);
+  return nullptr;
+}
+
 std::unique_ptr<Op> make_op(Builder& b, const OpSpec& spec) {
-  const std::string& op = spec.op;
-  if (op == "recurrent") return make_recurrent(b, spec);
-  if (op == "dense") return make_dense(b, spec);
-  if (op == "conv") return make_conv(b, spec);
-  if (op == "embedding") return std::make_unique<Embedding>(b, spec);
-  if (op == "masking") return std::make_unique<Masking>(b, spec);
-  if (op == "mask_ids") return std::make_unique<MaskIds>(b, spec);
-  if (op == "mask_and" || op == "mask_or") return std::make_unique<MaskJoin>(b, spec);
-  if (op == "affine") return std::make_unique<Affine>(b, spec);
-  if (op == "layer_norm") return std::make_unique<Norm>(b, spec);
-  if (op == "activation") return std::make_unique<Activate>(b, spec);
-  if (op == "merge") return std::make_unique<MergeOp>(b, spec);
-  if (op == "concat") return std::make_unique<Concat>(b, spec);
+  for (const auto make : {make_weighted, make_pointwise, make_masking, make_moving})
+    if (std::unique_ptr<Op> op = make(b, spec)) return op;
   b.fail(
-      "op must be recurrent, dense, conv, embedding, masking, mask_ids, mask_and, mask_or, "
-      "affine, layer_norm, activation, merge or concat");
+      "op must be recurrent, dense, conv, affine, layer_norm, activation, merge, masking, "
+      "mask_ids, mask_and, mask_or, where, concat, last, repeat or embedding");
 }
 
 }  // namespace runtime

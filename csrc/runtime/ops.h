@@ -6,6 +6,7 @@
 
 #include "op_kernels.h"
 #include "program.h"
+#include "scratch.h"
 
 namespace recurra {
 
@@ -39,6 +40,8 @@ class Op {
   virtual ~Op() = default;
   virtual void run(const Block& block) const = 0;
   virtual std::size_t scratch(Index, Index) const { return 0; }  // for so many rows and steps
+  // Whether threads should share out the units of every step of so many rows.
+  virtual bool splits_units(Index, int) const { return false; }
   // Multiplications and additions for a row's step.
   virtual double work() const { return 0; }
   // Throws std::invalid_argument for indices that do not exist: before anything is computed.
@@ -76,6 +79,10 @@ class Builder {
   Index float_field(const std::string& name, std::vector<Index> shape);
   Index flag_field(const std::string& name);
 
+  // Memory for packed weights, which lives as long as the plan.
+  char* packed(std::size_t bytes);
+  std::vector<Memory> take_packed() { return std::move(packed_); }
+
   const OpKernels& kernels() const { return kernels_; }
   const std::vector<StateField>& fields() const { return fields_; }
   Index state_bytes() const { return state_bytes_; }
@@ -92,12 +99,19 @@ class Builder {
   std::vector<bool> defined_, from_steps_;
   std::vector<StateField> fields_;
   Index state_bytes_ = 0, next_flag_ = 0;
+  std::size_t expected_ = 0;  // bytes of all weights
+  std::vector<Memory> packed_;
+  std::size_t used_ = 0;  // of the last of them
 };
 
+// Throws std::invalid_argument for an op that does not exist or does not fit.
 std::unique_ptr<Op> make_op(Builder& builder, const OpSpec& spec);
-std::unique_ptr<Op> make_recurrent(Builder& builder, const OpSpec& spec);
-std::unique_ptr<Op> make_conv(Builder& builder, const OpSpec& spec);
-std::unique_ptr<Op> make_dense(Builder& builder, const OpSpec& spec);
+
+// Those of one file each; null if it has no such op.
+std::unique_ptr<Op> make_weighted(Builder& builder, const OpSpec& spec);
+std::unique_ptr<Op> make_pointwise(Builder& builder, const OpSpec& spec);
+std::unique_ptr<Op> make_masking(Builder& builder, const OpSpec& spec);
+std::unique_ptr<Op> make_moving(Builder& builder, const OpSpec& spec);
 
 }  // namespace runtime
 }  // namespace recurra

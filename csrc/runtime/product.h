@@ -4,6 +4,7 @@
 #include "../gemm.h"
 #include "../workspace.h"
 #include "op_kernels.h"
+#include "pointwise.h"
 
 namespace recurra {
 namespace RECURRA_ISA {
@@ -35,7 +36,66 @@ struct PackedProduct {
   }
 };
 
+// So few columns leave most lanes of a panel without work: their products run over the lanes
+// instead, as `columns` dot products with weights packed column by column.
+RECURRA_INLINE bool is_narrow(Index columns) { return columns <= kLanes<float> / 2; }
+
+struct PackedColumns {
+  Index stretch;  // floats of a column's weights for one of the outer stretches
+  float *weights, *bias;
+  std::size_t bytes;
+
+  PackedColumns(Index outer, Index inner, Index columns, char* base) {
+    Arena arena(base);
+    stretch = (inner + kLanes<float> - 1) / kLanes<float> * kLanes<float>;
+    weights = arena.take<float>(columns * outer * stretch);
+    bias = arena.take<float>(columns);
+    bytes = arena.used();
+  }
+
+  void pack(Index outer, Index inner, Index columns, const float* from, const float* b) {
+    for (Index c = 0; c < columns; ++c) {
+      bias[c] = b ? b[c] : 0.0f;
+      for (Index o = 0; o < outer; ++o)
+        for (Index i = 0; i < stretch; ++i)
+          weights[(c * outer + o) * stretch + i] =
+              i < inner ? from[(o * inner + i) * columns + c] : 0.0f;
+    }
+  }
+};
+
+RECURRA_INLINE float dot(const runtime::ProductCall& call, const float* x, const float* w,
+                         Index stretch) {
+  constexpr int L = kLanes<float>;
+  VecF sum[4] = {splat(0.0f), splat(0.0f), splat(0.0f), splat(0.0f)};
+  for (Index o = 0; o < call.outer; ++o, x += call.stretch, w += stretch) {
+    Index i = 0;
+    for (; i + 4 * L <= call.inner; i += 4 * L)
+#pragma GCC unroll 4
+      for (int n = 0; n < 4; ++n) sum[n] = fma(load(x + i + n * L), load(w + i + n * L), sum[n]);
+    for (; i < call.inner; i += L) {
+      const Index left = call.inner - i;
+      sum[0] = fma(load_n(x + i, left < L ? int(left) : L), load(w + i), sum[0]);
+    }
+  }
+  return sum_of_lanes((sum[0] + sum[1]) + (sum[2] + sum[3]));
+}
+
+inline void run_narrow_product(const runtime::ProductCall& call) {
+  const PackedColumns packed(call.outer, call.inner, call.columns, const_cast<char*>(call.packed));
+  for (Index r = 0; r < call.rows; ++r)
+    for (Index t = 0; t < call.steps; ++t) {
+      const float* const x = call.x + r * call.x_row + t * call.x_step;
+      float* const out = call.out.data + r * call.out.row + t * call.columns;
+      for (Index c = 0; c < call.columns; ++c) {
+        const float* const w = packed.weights + c * call.outer * packed.stretch;
+        out[c] = dot(call, x, w, packed.stretch) + packed.bias[c];
+      }
+    }
+}
+
 inline void run_product(const runtime::ProductCall& call) {
+  if (is_narrow(call.columns)) return run_narrow_product(call);
   constexpr int L = kLanes<float>;
   constexpr Index kMost = 120;  // rows at a time: a multiple of the tiles' heights
   const PackedProduct packed(call.outer * call.inner, call.columns, const_cast<char*>(call.packed));

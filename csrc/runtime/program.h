@@ -29,10 +29,9 @@ struct Weights {
 // where there is none.
 struct OpSpec {
   std::string op, name, function;
-  int input = -1, output = -1, mask = -1;
+  int input = -1, other = -1, output = -1, mask = -1;
   int sequence = -1, last_output = -1, state_h = -1, state_c = -1;
-  std::vector<int> inputs, initial;
-  std::vector<std::int64_t> numbers;
+  std::vector<int> inputs, initial, numbers;
   std::int64_t units = 0, dilation = 1, groups = 1;
   double value = 0, epsilon = 1e-3;
   bool centered = true;

@@ -43,6 +43,37 @@ void StreamSession::copy_from(StreamSession& other) {
   std::memcpy(state(), other.state(), bytes());
 }
 
+void StreamSession::check_part(Index offset, Index bytes) const {
+  const Index all = plan_->state_bytes();
+  if (offset < 0 || bytes < 0 || offset > all || bytes > all - offset)
+    throw std::invalid_argument("a row's state has " + std::to_string(all) + " bytes, got offset " +
+                                std::to_string(offset) + " and " + std::to_string(bytes) +
+                                " bytes");
+}
+
+void StreamSession::read(Index offset, Index bytes, char* to) {
+  check_part(offset, bytes);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (Index r = 0; r < batch_; ++r)
+    std::memcpy(to + r * bytes, state() + r * plan_->state_bytes() + offset, std::size_t(bytes));
+}
+
+void StreamSession::write(Index offset, Index bytes, const char* from, const bool* chosen) {
+  check_part(offset, bytes);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (Index r = 0; r < batch_; ++r)
+    if (!chosen || chosen[r])
+      std::memcpy(state() + r * plan_->state_bytes() + offset, from + r * bytes,
+                  std::size_t(bytes));
+}
+
+void StreamSession::clear(const bool* chosen) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (Index r = 0; r < batch_; ++r)
+    if (!chosen || chosen[r])
+      std::memset(state() + r * plan_->state_bytes(), 0, std::size_t(plan_->state_bytes()));
+}
+
 namespace {
 
 // Locks sessions in the order of their addresses: two threads with the same ones wait for each

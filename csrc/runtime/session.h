@@ -15,6 +15,7 @@ class StreamSession {
   StreamSession(std::shared_ptr<const StreamPlan> plan, Index batch);
 
   const StreamPlan& plan() const { return *plan_; }
+  std::shared_ptr<const StreamPlan> shared_plan() const { return plan_; }
   Index batch() const { return batch_; }
   char* state() { return memory_.data(); }
   std::size_t bytes() const { return std::size_t(batch_ * plan_->state_bytes()); }
@@ -22,10 +23,16 @@ class StreamSession {
   // Continues all rows by some steps; a second thread waits for the first.
   void run(Index steps, const void* const* inputs, float* const* outputs);
   void copy_from(StreamSession& other);  // of the same plan and batch
+  // Some bytes of every row's state from and to a dense array, and zeros; only the rows that
+  // `chosen` (null: all) names.  Throws std::invalid_argument beyond the state.
+  void read(Index offset, Index bytes, char* to);
+  void write(Index offset, Index bytes, const char* from, const bool* chosen);
+  void clear(const bool* chosen);
 
   std::mutex& mutex() { return mutex_; }
 
  private:
+  void check_part(Index offset, Index bytes) const;
   std::shared_ptr<const StreamPlan> plan_;
   Index batch_;
   Memory memory_;

@@ -48,6 +48,7 @@ StreamPlan::StreamPlan(ProgramSpec program)
       throw std::invalid_argument("outputs: tensor " + std::to_string(tensor) +
                                   " must be of kind 'steps' or 'row'");
   }
+  packed_ = builder.take_packed();
   fields_ = builder.fields();
   state_bytes_ = builder.state_bytes();
   program_.ops.clear();
@@ -113,16 +114,27 @@ int StreamPlan::threads_for(Index rows, Index steps) const {
   return deserved < double(available) ? int(deserved) : available;
 }
 
+bool StreamPlan::splits_units(Index rows, int threads) const {
+  if (threads == 1 || rows > kRows) return false;
+  for (const auto& op : ops_)
+    if (op->splits_units(rows, threads)) return true;
+  return false;
+}
+
 void StreamPlan::run(const Run& run) const {
   check_inputs(run);
   if (run.rows == 0) return;
   const int threads = threads_for(run.rows, run.steps);
+  if (splits_units(run.rows, threads)) {
+    Team team(own_executor(), threads);
+    return run_group(run, 0, run.rows, &team);
+  }
   Index groups = (run.rows + kRows - 1) / kRows;
   if (groups % threads) groups += threads - groups % threads;
   if (groups > run.rows) groups = run.rows;
   if (groups == 1) {
     const IeeeMode mode;
-    return run_group(run, 0, run.rows);
+    return run_group(run, 0, run.rows, nullptr);
   }
   std::exception_ptr error;  // of the first group that failed
   std::atomic_flag failed = ATOMIC_FLAG_INIT;
@@ -130,7 +142,7 @@ void StreamPlan::run(const Run& run) const {
   team.run(groups, [&](Index g, int) {
     try {
       const Index first = run.rows * g / groups;
-      run_group(run, first, run.rows * (g + 1) / groups - first);
+      run_group(run, first, run.rows * (g + 1) / groups - first, nullptr);
     } catch (...) {
       if (!failed.test_and_set()) error = std::current_exception();
     }
@@ -138,7 +150,7 @@ void StreamPlan::run(const Run& run) const {
   if (error) std::rethrow_exception(error);
 }
 
-void StreamPlan::run_group(const Run& run, Index first, Index rows) const {
+void StreamPlan::run_group(const Run& run, Index first, Index rows, Team* team) const {
   Index chunk =
       std::max(Index(1), std::min(kPairs, kBlockBytes / std::max(pair_bytes_, Index(1))) / rows);
   chunk = std::min(chunk, std::max(run.steps, Index(1)));
@@ -152,7 +164,7 @@ void StreamPlan::run_group(const Run& run, Index first, Index rows) const {
   for (Index r = 0; r < rows; ++r)
     states[r] = run.states ? run.states[first + r] : base + r * state_bytes_;
 
-  Block block = {rows, 0, views, states, scratch + l.ops, nullptr};
+  Block block = {rows, 0, views, states, scratch + l.ops, team};
   char* const tensors = scratch + l.tensors;
   for (Index t0 = 0; t0 == 0 || t0 < run.steps; t0 += chunk) {
     block.steps = std::min(chunk, run.steps - t0);

@@ -45,11 +45,13 @@ class StreamPlan {
   void check_inputs(const Run& run) const;
   Layout layout(Index rows, Index steps, bool own_states) const;
   int threads_for(Index rows, Index steps) const;
-  void run_group(const Run& run, Index first, Index rows) const;
+  bool splits_units(Index rows, int threads) const;
+  void run_group(const Run& run, Index first, Index rows, Team* team) const;
   void run_block(const Run& run, Index first, Index t0, Block& block, View* views) const;
 
   ProgramSpec program_;  // without weights
   const OpKernels& kernels_;
+  std::vector<Memory> packed_;  // weights
   std::vector<std::unique_ptr<Op>> ops_;
   std::vector<StateField> fields_;
   Index state_bytes_ = 0;

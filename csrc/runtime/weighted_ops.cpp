@@ -2,9 +2,9 @@
 #include <cstring>
 
 #include "../call.h"
+#include "../plan.h"
 #include "../team.h"
 #include "ops.h"
-#include "scratch.h"
 
 namespace recurra {
 namespace runtime {
@@ -16,7 +16,8 @@ class Recurrent : public Op {
     if (spec.numbers.size() != kProblemOptions)
       b.fail("numbers must be " + std::to_string(kProblemOptions) + ", got " +
              std::to_string(spec.numbers.size()));
-    p_ = problem_of_options(spec.numbers.data());
+    const std::vector<std::int64_t> options(spec.numbers.begin(), spec.numbers.end());
+    p_ = problem_of_options(options.data());
     if (p_.go_backwards) b.fail("go_backwards needs the whole sequence");
     if (p_.products != Products::as_arrays) b.fail("products must be float32's own");
     p_.checkpoint_every = 0;
@@ -55,10 +56,9 @@ class Recurrent : public Op {
     if (mask_ >= 0) began_at_ = b.flag_field(spec.name + "/began");
     if (initial_h_ >= 0) started_at_ = b.flag_field(spec.name + "/started");
 
-    packed_ = Memory(kernels_.recurrent_bytes(p_));
+    packed_ = b.packed(kernels_.recurrent_bytes(p_));
     kernels_.recurrent_pack(p_, spec.kernel.values.data(), spec.recurrent_kernel.values.data(),
-                            spec.bias.present() ? spec.bias.values.data() : nullptr,
-                            packed_.data());
+                            spec.bias.present() ? spec.bias.values.data() : nullptr, packed_);
   }
 
   std::size_t scratch(Index rows, Index steps) const override {
@@ -68,10 +68,16 @@ class Recurrent : public Op {
     return double(p_.gates() * p_.units) * (double(p_.features + p_.units) + 100.0);
   }
 
+  bool splits_units(Index rows, int threads) const override {
+    Problem p = p_;
+    p.batch = rows;
+    return recurra::splits_units(p, threads);
+  }
+
   void run(const Block& b) const override {
     RecurrentCall c = {};
     c.problem = &p_;
-    c.packed = packed_.data();
+    c.packed = packed_;
     c.rows = b.rows;
     c.steps = b.steps;
     c.x = b.values(input_);
@@ -91,7 +97,7 @@ class Recurrent : public Op {
     c.sequence = values(sequence_);
     c.sequence_row = sequence_ < 0 ? 0 : b.row(sequence_);
     c.scratch = b.scratch;
-    c.team = b.team;
+    c.team = b.team && splits_units(b.rows, b.team->size()) ? b.team : nullptr;
     kernels_.recurrent(c);
   }
 
@@ -114,7 +120,7 @@ class Recurrent : public Op {
 
   const OpKernels& kernels_;
   Problem p_;
-  Memory packed_;
+  char* packed_;  // the plan's
   int input_ = -1, mask_ = -1, initial_h_ = -1, initial_c_ = -1;
   int sequence_ = -1, last_output_ = -1, state_h_ = -1, state_c_ = -1;
   Index h_at_ = -1, c_at_ = -1, began_at_ = -1, started_at_ = -1;
@@ -137,12 +143,12 @@ class Dense : public Op {
     b.need(spec.kernel, "kernel", {features_, units_});
     b.derive(output_, input_);
     const float* bias = bias_of(b, spec, units_);
-    packed_ = Memory(kernels_.product_bytes(features_, units_));
-    kernels_.product_pack(features_, units_, spec.kernel.values.data(), bias, packed_.data());
+    packed_ = b.packed(kernels_.product_bytes(1, features_, units_));
+    kernels_.product_pack(1, features_, units_, spec.kernel.values.data(), bias, packed_);
   }
   void run(const Block& b) const override {
     const Index steps = kind_ == Kind::row ? 1 : b.steps;
-    kernels_.product({packed_.data(),
+    kernels_.product({packed_,
                       1,
                       features_,
                       units_,
@@ -158,7 +164,7 @@ class Dense : public Op {
 
  private:
   const OpKernels& kernels_;
-  Memory packed_;
+  char* packed_;  // the plan's
   int input_, output_;
   Kind kind_;
   Index features_, units_;
@@ -182,9 +188,8 @@ class Conv : public Op {
     past_ = (taps_ - 1) * dilation_;
     if (past_) history_at_ = b.float_field(spec.name + "/history", {past_, features_});
     const float* bias = bias_of(b, spec, units_);
-    packed_ = Memory(kernels_.product_bytes(taps_ * features_, units_));
-    kernels_.product_pack(taps_ * features_, units_, spec.kernel.values.data(), bias,
-                          packed_.data());
+    packed_ = b.packed(kernels_.product_bytes(taps_, features_, units_));
+    kernels_.product_pack(taps_, features_, units_, spec.kernel.values.data(), bias, packed_);
   }
 
   std::size_t scratch(Index rows, Index steps) const override {
@@ -201,7 +206,7 @@ class Conv : public Op {
         join(b, r, reinterpret_cast<float*>(b.scratch) + r * x_row);
       x = reinterpret_cast<const float*>(b.scratch);
     }
-    kernels_.product({packed_.data(),
+    kernels_.product({packed_,
                       taps_,
                       features_,
                       units_,
@@ -226,21 +231,18 @@ class Conv : public Op {
   }
 
   const OpKernels& kernels_;
-  Memory packed_;
+  char* packed_;  // the plan's
   int input_, output_;
   Index features_, units_, taps_, dilation_, past_, history_at_ = -1;
 };
 
 }  // namespace
 
-std::unique_ptr<Op> make_recurrent(Builder& b, const OpSpec& spec) {
-  return std::make_unique<Recurrent>(b, spec);
-}
-std::unique_ptr<Op> make_dense(Builder& b, const OpSpec& spec) {
-  return std::make_unique<Dense>(b, spec);
-}
-std::unique_ptr<Op> make_conv(Builder& b, const OpSpec& spec) {
-  return std::make_unique<Conv>(b, spec);
+std::unique_ptr<Op> make_weighted(Builder& b, const OpSpec& spec) {
+  if (spec.op == "recurrent") return std::make_unique<Recurrent>(b, spec);
+  if (spec.op == "dense") return std::make_unique<Dense>(b, spec);
+  if (spec.op == "conv") return std::make_unique<Conv>(b, spec);
+  return nullptr;
 }
 
 }  // namespace runtime
