@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from recurra.runtime.graph import Graph, Tensor
 from recurra.runtime.layer import Layer
+from recurra.runtime.layers.operations import Operation, Slot
 from recurra.runtime.onnx.builder import Builder, Stored
 
 KEY = "recurra"
@@ -39,7 +40,7 @@ def describe(graph: Graph, b: Builder) -> str:
             {
                 "layer": layers[id(node.layer)],
                 "inputs": [tensor.index for tensor in node.inputs],
-                "outputs": [_tensor(tensor) for tensor in node.outputs],
+                "outputs": [tensor.index for tensor in node.outputs],
                 "arguments": {key: _argument(value) for key, value in node.arguments.items()},
             }
         )
@@ -68,20 +69,25 @@ def checksum(nodes: Sequence[Any]) -> str:
 
 
 def _describe_layer(layer: Layer, b: Builder) -> dict[str, Any]:
+    if isinstance(layer, Operation):
+        return {
+            "operation": layer.keras_class,
+            "where": layer.where,
+            "config": dict(layer.config),
+            "arguments": [_argument(value) for value in layer.arguments],
+            "keywords": {key: _argument(value) for key, value in layer.keywords.items()},
+        }
     stored = b.variables.get(layer.where, {})
     needed = {variable.name for variable in layer.variables() if not variable.optional}
     for name in sorted(needed - set(stored)):
         given = b.weight(f"{layer.where}/{name}", layer.weights[name])
         stored = {**stored, name: Stored(given)}
-    class_name, config = layer.keras_class, dict(layer.config)
-    if class_name.startswith("CuDNN"):
-        # Its variables are written in the layout of today's class, which is the same otherwise.
-        class_name = class_name.removeprefix("CuDNN")
+    # What a cuDNN layer has is written in the layout of today's class, which is the same otherwise.
+    class_name = layer.keras_class.removeprefix("CuDNN")
     return {
         "class": class_name,
         "where": layer.where,
-        "config": config,
-        "shapes": [list(shape) for shape in layer.shapes],
+        "config": dict(layer.config),
         "variables": {name: _stored(where) for name, where in stored.items()},
     }
 
@@ -105,11 +111,15 @@ def _tensor(tensor: Tensor) -> dict[str, Any]:
 
 
 def _argument(value: Any) -> Any:
-    """An argument of a call; tensors become {"tensor": index}."""
+    """An argument of a call; what JSON does not have becomes an object that says what it is."""
     if isinstance(value, Tensor):
         return {"tensor": value.index}
+    if isinstance(value, Slot):
+        return {"slot": value.number}
+    if isinstance(value, slice):
+        return {"slice": [value.start, value.stop, value.step]}
+    if value is Ellipsis:
+        return {"ellipsis": True}
     if isinstance(value, (list, tuple)):
         return [_argument(item) for item in value]
-    if isinstance(value, Mapping):
-        return {"dict": {str(key): _argument(item) for key, item in value.items()}}
     return value
