@@ -128,7 +128,7 @@ def _shaped(spec: Input, array: Array, batch: int, run: bool) -> tuple[Array, bo
     rank = timed + len(features)
     fits = array.ndim >= len(features) and array.shape[array.ndim - len(features) :] == features
     leading = array.ndim == rank + 1 and array.shape[0] == batch
-    if batch == 1 and not run and array.ndim == 0 and features == (1,):
+    if batch == 1 and array.ndim == 0 and rank == 1 and features == (1,):
         array, fits = array.reshape(1), True  # a number, for the one feature that there is
     elif not fits or not (leading or (batch == 1 and array.ndim == rank)):
         raise ValueError(_wrong_shape(spec, array, batch, run))
@@ -176,6 +176,11 @@ def _check_lengths(
         raise ValueError(
             f"run() got inputs of different numbers of time steps: {listed}. Expected as many of "
             "each."
+        )
+    if program.newest_only and 0 in lengths.values():
+        raise ValueError(
+            "run() got no time steps, and the model has an output that is the newest step's alone. "
+            "Expected one step or more."
         )
 
 

@@ -54,6 +54,7 @@ class Program:
     Attributes:
         plan: the compiled plan, for calls without masks.
         inputs: what a step takes.
+        newest_only: whether an output is the newest value alone, which needs a step.
         fields: what a session carries from step to step, by name.
         name, digest: the model's.
 
@@ -61,14 +62,15 @@ class Program:
         StreamingError: if it cannot, with the layer's place and the reason.
     """
 
-    __slots__ = ("_graph", "_lock", "_masked", "digest", "fields", "inputs", "name", "plan")
+    __slots__ = ("_graph", "_lock", "_masked", "digest", "fields", "inputs", "name", "newest_only", "plan")
 
     def __init__(self, graph: Graph, names: Sequence[str] = ()) -> None:
-        lowered, inputs, _ = lower(graph)
+        lowered, inputs, outputs = lower(graph)
         self.plan = _engine.Plan(*lowered)
         self.name, self.digest = graph.name, graph.digest
         names = names or [tensor.name for tensor in graph.inputs]
         self.inputs = tuple(_input(name, value) for name, value in zip(names, inputs, strict=True))
+        self.newest_only = any(not value.timed for value in outputs)
         self.fields = {
             name: Field(name, offset, tuple(shape), np.dtype(dtype))
             for name, offset, shape, dtype in self.plan.state
