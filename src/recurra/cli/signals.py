@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from types import FrameType
 from typing import Any
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+
+GRACE = 2.0
+"""Seconds in which what has been begun may be finished."""
 
 
 class Stop:
@@ -22,6 +26,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.name: str | None = None
+        self._deadline = 0.0
         self._old: dict[int, Any] = {}
 
     def __enter__(self) -> Stop:
@@ -42,8 +47,13 @@ class Stop:
         os.close(self.waker)
         os.close(self._written)
 
+    def left(self) -> float | None:
+        """Seconds until work should end; None if nobody has asked for that."""
+        return None if self.name is None else max(0.0, self._deadline - time.monotonic())
+
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self.name is not None:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+        self._deadline = time.monotonic() + GRACE
         self.name = signal.Signals(number).name

@@ -9,9 +9,6 @@ from collections.abc import Sequence
 
 from recurra.cli.signals import Stop
 
-GRACE = 2.0
-"""Seconds that a reader who does not read is given after a signal."""
-
 
 class LineSink:
     """Writes lines so that at any moment it is known how many are out.
@@ -20,16 +17,16 @@ class LineSink:
     of that size, so that writing never blocks where a signal could not end it.
 
     Args:
-        stop: a signal in it ends the patience with a reader.
+        stop: after a signal, a reader who does not read is waited for no longer than it says.
         file: descriptor to write to.
 
     Attributes:
         error: why nothing more can be written; None if it can.
+        stuck: whether the patience with the reader has ended.
     """
 
     def __init__(self, stop: Stop, file: int = 1) -> None:
         self._stop, self._file = stop, file
-        self._deadline: float | None = None
         self.error: OSError | None = None
         self.stuck = False
 
@@ -71,13 +68,10 @@ class LineSink:
     def _ready(self) -> bool:
         """Wait until something can be written; False if after a signal it cannot for long."""
         while True:
-            if self._stop.name is None:
-                wait, wake = None, [self._stop.waker]
-            else:
-                self._deadline = self._deadline or time.monotonic() + GRACE
-                wait, wake = max(0.0, self._deadline - time.monotonic()), []
-            _, ready, _ = select.select(wake, [self._file], [], wait)
+            left = self._stop.left()
+            wake = [self._stop.waker] if left is None else []
+            _, ready, _ = select.select(wake, [self._file], [], left)
             if ready:
                 return True
-            if wait == 0.0:
+            if left == 0.0:
                 return False

@@ -109,9 +109,11 @@ def stream(
             going = Stream(session, form, lines, writer, sink, stop, state, every)
             try:
                 going.run()
-            finally:
-                # Whatever has ended it: the results that are out are in the state.
-                going.save()
+            except BaseException:
+                if going.results:  # they are out, so they have to be in the state
+                    going.save()
+                raise
+            going.save()
             _tell(going, sink.error, stop.name)
             if lines.numbers is not None and lines.numbers.skipped:
                 note("stream", lines.numbers.report())
@@ -172,7 +174,7 @@ def _header(form: Form, kept: list[str], delimiter: str | None) -> bytes:
 def _tell(going: Stream, error: OSError | None, signal: str | None) -> None:
     """What was read but not answered, for who wants to go on from there."""
     if going.lost:
-        reason = "the reader of stdout is gone" if error is not None else "nobody read stdout"
+        reason = "stdout cannot be written" if error is not None else "there was no time left"
         with contextlib.suppress(OSError):
             note(
                 "stream",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,10 +19,12 @@ from recurra.cli.state_file import StateFile
 from recurra.cli.tables.numbers import Block, DataError
 from recurra.cli.tables.writing import CsvWriter, JsonWriter
 
-_READ = 1 << 16
+_READ = 1 << 14  # bytes: what is read but not answered when the reader of stdout goes is lost
 _LONGEST = 1 << 24  # bytes of a line
 _TOGETHER = 256
-"""Lines whose results go out together where input is fast; a slow input's go out one by one."""
+"""Most lines whose results go out together where input is fast; a slow input's go one by one."""
+_DELAY = 0.01
+"""Seconds that a result waits for others, about."""
 
 
 class Stream:
@@ -57,6 +60,7 @@ class Stream:
         self._sink, self._stop, self._state, self._every = sink, stop, state, every
         self._careful = state is not None or any(entry.integer for entry in form.inputs)
         self._unsaved = 0
+        self._together = 1
         self.results = 0
         """Lines that are out."""
         self.lost = 0
@@ -73,7 +77,8 @@ class Stream:
         pending = b""
         while self._stop.name is None:
             ready, _, _ = select.select([0, self._stop.waker], [], [])
-            if 0 not in ready:
+            if self._stop.waker in ready:
+                os.read(self._stop.waker, 64)
                 continue
             data = os.read(0, _READ)
             if not data:
@@ -98,8 +103,14 @@ class Stream:
 
     def _take(self, texts: Sequence[bytes]) -> bool:
         """Answer lines; False if the output has ended."""
-        for first in range(0, len(texts), _TOGETHER):
-            some = texts[first : first + _TOGETHER]
+        first = 0
+        while first < len(texts):
+            if self._stop.left() == 0.0:
+                self.lost = len(texts) - first
+                return False
+            began = time.monotonic()
+            some = texts[first : first + self._together]
+            first += len(some)
             error: CommandError | None = None
             try:
                 block = self._lines.block(some)
@@ -107,12 +118,14 @@ class Stream:
                 block, error = stopped.block, stopped.error
             done = self._answer(block)
             if done < len(block.lines):
-                self.lost = len(block.lines) - done + len(texts) - first - len(some)
+                self.lost = len(block.lines) - done + len(texts) - first
                 return False
             if error is not None:
                 raise error
             if self._every and self._unsaved >= self._every:
                 self.save()
+            quick = time.monotonic() - began < _DELAY
+            self._together = min(_TOGETHER, 2 * len(some)) if quick else max(1, len(some) // 2)
         return True
 
     def _answer(self, block: Block) -> int:

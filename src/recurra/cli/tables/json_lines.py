@@ -226,7 +226,7 @@ def parse(text: bytes | str) -> Any:
         Bad: if it is not JSON.
     """
     try:
-        return json.loads(text)
+        return json.loads(text.strip())
     except json.JSONDecodeError as error:
         raise Bad(f"column {error.colno}: not JSON: {error.msg}") from None
     except (ValueError, RecursionError) as error:

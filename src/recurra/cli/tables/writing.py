@@ -187,7 +187,7 @@ class ParquetWriter(Writer):
         columns = columns or [self._arrow.array([], self._arrow.string()) for _ in self.kept]
         for name, array in zip(self.outputs, arrays, strict=True):
             names += column_names(name, array.shape[1:])
-            flat = array.reshape(len(array), -1)
+            flat = array.reshape(len(array), math.prod(array.shape[1:]))
             columns += [self._arrow.array(np.ascontiguousarray(part)) for part in flat.T]
         batch = self._arrow.record_batch(columns, names=names)
         if self._writer is None:
