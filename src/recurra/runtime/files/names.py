@@ -7,6 +7,10 @@ from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 
+_OTHER_NAMES = {"GroupQueryAttention": "GroupedQueryAttention"}
+"""Classes whose name in Keras's interface, and so in files, is not the one that parts come from."""
+
+
 def snake_case(class_name: str) -> str:
     """ "LSTMCell" as "lstm_cell"."""
     name = re.sub(r"\W+", "", class_name)
@@ -29,7 +33,7 @@ def container_names(class_names: Iterable[str], twice: Container[int] = ()) -> l
     used: dict[str, int] = {}
     names = []
     for number, class_name in enumerate(class_names):
-        name = snake_case(class_name)
+        name = snake_case(_OTHER_NAMES.get(class_name, class_name))
         count = used.get(name, 0)
         names.append(f"{name}_{count}" if count else name)
         used[name] = count + (2 if number in twice else 1)
