@@ -303,6 +303,34 @@ def backwards_with_states(L: Any) -> Any:
 
 
 @architecture
+def deep_wrappers(L: Any) -> Any:
+    x = keras.Input((4, 5, 2))
+    kept = L.Masking()(x)
+    one = L.TimeDistributed(L.Bidirectional(L.GRU(2)))(kept)
+    cells = [L.GRUCell(3), L.LSTMCell(2)]
+    two, *states = L.Bidirectional(L.RNN(cells, return_state=True))(one)
+    three = L.TimeDistributed(L.TimeDistributed(L.Dense(3, activation="tanh")))(x)
+    four = L.Flatten()(L.TimeDistributed(L.Flatten())(three))
+    joined = L.Concatenate()([two, *keras.tree.flatten(states), four])
+    x_data = numbers(4, 5, 2)
+    x_data[1, 2:], x_data[2, :, 3:], x_data[3] = 0, 0, 0
+    return keras.Model(x, joined), x_data
+
+
+@architecture
+def shared_between_models(L: Any) -> Any:
+    """A layer in two nested models: written once, read twice."""
+    shared = L.LSTM(3, name="shared")
+    models = []
+    for name, units in (("left", 2), ("right", 4)):
+        x = keras.Input((None, FEATURES))
+        models.append(keras.Model(x, L.Dense(units)(shared(x)), name=name))
+    x = keras.Input((None, FEATURES))
+    y = L.Concatenate()([model(x) for model in models] + [shared(x)])
+    return keras.Model(x, y), numbers(STEPS, FEATURES)
+
+
+@architecture
 def generator(L: Any) -> Any:
     model = keras.Sequential(
         [

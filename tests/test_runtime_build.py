@@ -225,6 +225,52 @@ def test_contradictions_are_refused(config: Any, message: str) -> None:
         runtime(config, y=KERNEL)
 
 
+def test_options_that_keras_3_lacks_are_refused() -> None:
+    old = keras_3("LSTM", "y", [tensor("x")], units=3, time_major=True)
+    with pytest.raises(UnsupportedLayerError, match="time_major=True, an option of Keras 2"):
+        runtime(model(source(), old))
+    cell = {
+        "module": "mine",
+        "class_name": "MyCell",
+        "config": {},
+        "registered_name": "mine>MyCell",
+    }
+    with pytest.raises(
+        UnsupportedLayerError,
+        match=r"'y' \(RNN\), the 2nd layer of 'model', called on 'x': its cell is a MyCell",
+    ):
+        runtime(model(source(), keras_3("RNN", "y", [tensor("x")], cell=cell)))
+    policy = {"class_name": "QuantizedDTypePolicy", "config": {"name": "int8_from_float32"}}
+    with pytest.raises(UnsupportedLayerError, match="quantized"):
+        runtime(model(source(), dense(dtype=policy)))
+    unbuilt = {"name": "s", "layers": [{**dense(), "inbound_nodes": None}]}
+    with pytest.raises(ModelFileError, match="saved before it was built"):
+        runtime(unbuilt, "Sequential")
+    with pytest.raises(UnsupportedLayerError, match=r"MyModel, a class of its own.*keras\.Model\("):
+        runtime({"name": "m"}, "MyModel")
+
+
+@pytest.mark.parametrize(("kind", "gates"), [("LSTM", 4), ("GRU", 3)])
+def test_weights_of_cudnn_layers_are_put_in_order(kind: str, gates: int) -> None:
+    """Their blocks are stored transposed within their own shapes, with two biases in a row."""
+    units, rng = 3, np.random.default_rng(0)
+    kernel, recurrent = (rng.normal(size=(n, gates * units)).astype("f") for n in (2, units))
+    biases = rng.normal(size=(2, gates * units)).astype("f")
+    stored = [
+        np.concatenate([block.T.reshape(block.shape) for block in np.split(w, gates, axis=1)], 1)
+        for w in (kernel, recurrent)
+    ]
+    plain = runtime(
+        model(source(), keras_3(kind, "y", [tensor("x")], units=units)),
+        y=[kernel, recurrent, biases.sum(0) if kind == "LSTM" else biases],
+    )
+    cudnn = runtime(
+        model(source(), keras_3(f"CuDNN{kind}", "y", [tensor("x")], units=units)),
+        y=[*stored, biases.ravel()],
+    )
+    np.testing.assert_allclose(cudnn.predict(X), plain.predict(X), atol=1e-6)
+
+
 def test_weights_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ModelFileError, match=r"Layer 'y'.*kernel.*shape \(2, 3\).*\(2, 4\)"):
         runtime(model(source(), dense(units=4)), y=KERNEL)

@@ -89,6 +89,7 @@ class Reader:
         self.groups: list[tuple[str, ...]] = []
         self._prefix = (prefix,) if prefix else ()
         self._shared: dict[tuple[int, str], Layer | Model] = {}
+        self._named: dict[tuple[str, str], tuple[Any, Layer | Model]] = {}
         self._count = 0
 
     def model(
@@ -161,9 +162,9 @@ class Reader:
         where = "/".join((*self._prefix, *place))
         if found.kind != "custom" and found.class_name == "InputLayer":
             return read_input(found.config, where)
-        key = None if found.shared is None else (found.shared, found.class_name)
-        if key is not None and key in self._shared:
-            return self._shared[key]
+        same = self._same(found)
+        if same is not None:
+            return same
         part: Layer | Model
         if found.kind == "keras" and found.class_name in MODELS:
             part = self.model(found, place, group)
@@ -175,9 +176,25 @@ class Reader:
             part = make_layer(item, where)
             self.layers.append((place, part))
             self.groups.append(group)
-        if key is not None:
-            self._shared[key] = part
+        if found.shared is not None:
+            self._shared[found.shared, found.class_name] = part
+        self._named.setdefault((found.class_name, found.name), (found.config, part))
         return part
+
+    def _same(self, found: Description) -> Layer | Model | None:
+        """The layer that a description is another mention of.
+
+        Keras 3 gives an object that two models hold a number, but not where it comes first; and it
+        writes the weights there. What comes first has the same class, name and configuration.
+        """
+        if found.shared is None:
+            return None
+        key = found.shared, found.class_name
+        first = self._named.get((found.class_name, found.name))
+        if key not in self._shared and first is not None:
+            if _without_numbers(first[0]) == _without_numbers(found.config):
+                self._shared[key] = first[1]
+        return self._shared.get(key)
 
     def _sequential(
         self, found: Description, where: str, entries: dict[str, Entry], listed: Sequence[Any]
@@ -208,6 +225,15 @@ def _group_names(found: Sequence[Description], sequential: bool) -> list[str]:
         container_names([e.class_name for e, counts in zip(found, counted, strict=True) if counts])
     )
     return [next(names) if counts else "" for counts in counted]
+
+
+def _without_numbers(value: Any) -> Any:
+    """A configuration without the numbers of shared objects in it."""
+    if isinstance(value, Mapping):
+        return {k: _without_numbers(v) for k, v in value.items() if k != "shared_object_id"}
+    if isinstance(value, (list, tuple)):
+        return [_without_numbers(each) for each in value]
+    return value
 
 
 def references(value: Any) -> Iterator[Reference]:
@@ -429,11 +455,13 @@ def _is_operation(found: Description, item: Any) -> bool:
     """Whether a description is of a function of keras.ops that was called on tensors."""
     if found.kind == "operation":
         return True
-    if "module" in item or {"trainable", "dtype"} & set(found.config):
+    if "module" in item or "trainable" in found.config:
         return False
     from recurra.runtime.layers.operations import OPERATIONS
 
-    return found.class_name in OPERATIONS
+    return found.class_name in OPERATIONS and (
+        found.kind == "unknown" or "dtype" not in found.config
+    )
 
 
 def _ordinal(number: int) -> str:
