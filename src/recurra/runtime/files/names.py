@@ -6,7 +6,6 @@ import re
 from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
-
 _OTHER_NAMES = {"GroupQueryAttention": "GroupedQueryAttention"}
 """Classes whose name in Keras's interface, and so in files, is not the one that parts come from."""
 
