@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from recurra import _engine
 from recurra.runtime.errors import SnapshotError
 from recurra.runtime.graph import Graph
 from recurra.runtime.model import Runtime
@@ -279,6 +280,64 @@ def test_batches_give_the_bits_of_rows(isa: str, name: str, cuts: set[int], sing
             for output, wanted in zip(outputs, expected(name, isa, row, stop), strict=True):
                 same(output[row], wanted)
         start = stop
+
+
+LAYERS = st.sampled_from(
+    [
+        ("LSTM", {"units": 7, "return_sequences": True}),
+        ("LSTM", {"units": 4, "return_sequences": True, "activation": "elu"}),
+        ("GRU", {"units": 9, "return_sequences": True, "recurrent_activation": "hard_sigmoid"}),
+        ("GRU", {"units": 5, "return_sequences": True, "reset_after": False}),
+        ("SimpleRNN", {"units": 6, "return_sequences": True, "activation": "silu"}),
+        ("RNN", {"cell": stack(("GRU", 3), ("LSTM", 8)), "return_sequences": True}),
+        ("Masking", {}),
+        ("Conv1D", {"filters": 5, "kernel_size": 3, "padding": "causal"}),
+        ("Conv1D", {"filters": 8, "kernel_size": 2, "padding": "causal", "dilation_rate": 3}),
+        ("Dense", {"units": 11, "activation": "relu"}),
+        ("Dense", {"units": 2, "activation": "log_softmax"}),
+        ("Activation", {"activation": "gelu"}),
+        ("BatchNormalization", {}),
+        ("LayerNormalization", {}),
+        ("Rescaling", {"scale": 0.5, "offset": -1.0}),
+    ]
+)
+
+
+@settings(quick, max_examples=100)
+@given(
+    chosen=st.lists(LAYERS, min_size=1, max_size=5),
+    seed=st.integers(0, 100),
+    features=st.integers(1, 20),
+    rows=st.integers(1, 6),
+    cuts=st.sets(st.integers(1, TIME_STEPS - 1)),
+)
+def test_any_model_of_these_layers(
+    isa: str, chosen: Any, seed: int, features: int, rows: int, cuts: set[int]
+) -> None:
+    model = Model(seed)
+    y = model.input("x", (None, None, features))
+    for class_name, config in chosen:
+        y = model(class_name, y, **config)
+    runtime = Runtime(model.graph([y, model("GRU", y, units=3)]))
+    given_x = model.rng.normal(size=(rows, TIME_STEPS, features)).astype(np.float32)
+    given_x[model.rng.random((rows, TIME_STEPS)) < 0.2] = 0.0
+
+    sequence, last = runtime.predict(given_x)
+    computed = runtime._interpreter.run([given_x], [None])
+    np.testing.assert_allclose(sequence, computed[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(last, computed[1], rtol=1e-4, atol=1e-5)
+
+    session, start = runtime.open(batch=rows), 0
+    alone = runtime.open()
+    for stop in [*sorted(cuts), TIME_STEPS]:
+        stretch, newest = session.run(given_x[:, start:stop].copy())
+        same(stretch, sequence[:, start:stop].copy())
+        for step in range(start, stop):
+            output, newest_alone = alone.step(given_x[-1, step])
+            same(output, sequence[-1, step])
+        same(newest_alone, newest[-1])
+        start = stop
+    same(newest, last)
 
 
 @pytest.mark.parametrize("name", BUILDERS)
@@ -623,6 +682,8 @@ def test_no_time_steps_change_nothing() -> None:
     assert session.run(np.zeros((0, 3))).shape == (0, 2)
     assert session.run(np.zeros((1, 0, 3))).shape == (1, 0, 2)
     assert session.snapshot() == before
+    with pytest.raises(ValueError, match="no time steps, .* newest step's alone"):
+        Runtime(begun()).open().run(np.zeros((0, 3)), np.zeros(2), 1)
 
 
 @pytest.mark.parametrize("batch", [0, -1, 2**40])
@@ -721,3 +782,42 @@ def test_one_session_on_many_threads_is_taken_in_turns() -> None:
 
     together(4, work)
     np.testing.assert_array_equal(session.state["simplernn/hidden_state"], [[2 * 100 * 51.0] * 64])
+
+
+# --- Memory ---
+
+
+def as_the_engine_takes_them(name: str, arrays: Sequence[Any]) -> list[Any]:
+    """Inputs for which no conversion is needed."""
+    return [
+        array[..., 0] if array.dtype == np.int32 and not with_time else array
+        for array, with_time in zip(arrays, timed(name), strict=True)
+    ]
+
+
+@pytest.mark.skipif(_engine.allocations() < 0, reason="allocations are not counted here")
+@pytest.mark.parametrize("name", BUILDERS)
+def test_steps_take_no_memory_from_the_heap(isa: str, name: str) -> None:
+    runtime = runtime_of(name, isa)
+    alone, several = runtime.open(), runtime.open(batch=ROWS)
+    step = as_the_engine_takes_them(name, Stream(name, isa, 0, alone).inputs())
+    stretch = as_the_engine_takes_them(name, piece(name, 0, 0, 5))
+    wide = as_the_engine_takes_them(
+        name,
+        [
+            array[:, 0].copy() if with_time else array
+            for array, with_time in zip(data_of(name), timed(name), strict=True)
+        ],
+    )
+
+    def counted() -> int:
+        before = _engine.allocations()
+        for _ in range(50):
+            alone.step(*step)
+            several.step(*wide)
+            alone.run(*stretch)
+        return _engine.allocations() - before
+
+    counted()
+    assert counted() == 0
+    assert _engine.allocations() > 0

@@ -248,6 +248,32 @@ def test_generators_with_one_index_a_step_stream() -> None:
     assert session.run([1, 2, 3]).shape == (4,)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int64", "uint8", "int32"])
+def test_indices_of_any_type(dtype: str, tmp_path: Path) -> None:
+    """An input's type is float32 unless a model says something else, and Keras converts."""
+    words = keras.Input((None,), dtype=dtype)
+    y = k.GRU(2)(k.Embedding(5, 3, mask_zero=True)(words))
+    _, runtime = load(tmp_path, words, y)
+    given = np.array([[1, 2, 0, 4]])
+    wanted = runtime.predict(given)
+    for other in (np.float32, np.int64, np.uint8):
+        np.testing.assert_array_equal(runtime.predict(given.astype(other)), wanted)
+        np.testing.assert_array_equal(runtime.open().run(given[0].astype(other)), wanted[0])
+    for wrong in (7, 2**40, -(2**40)):
+        with pytest.raises(ValueError, match=str(wrong)):
+            runtime.predict(np.array([[1, wrong]]))
+
+
+def test_many_embedded_features_beside_a_generator() -> None:
+    model = GraphModel()
+    word = model.input("word", (None, 1), "int32")
+    kinds = [model.input(f"kind{i}", (None, 1), "int32") for i in range(30)]
+    rows = [model("Flatten", model("Embedding", kind, input_dim=3, output_dim=2)) for kind in kinds]
+    y = model("GRU", model("Embedding", word, input_dim=5, output_dim=3), units=2)
+    session = Runtime(model.graph([model("Add", [y, *rows])])).open()
+    assert session.run([1, 2, 3], *[1] * 30).shape == (2,)
+
+
 def test_models_without_time_step_too() -> None:
     model = GraphModel()
     x = model.input("x", (None, 3))

@@ -136,15 +136,6 @@ class Session(_engine.StreamSession):
 
         self.write_state(0, snapshot.load(self._program, data, self.batch))
 
-    def read_state(self, offset: int, size: int) -> Array:
-        return self.state_buffer()[:, offset : offset + size].copy()
-
-    def write_state(self, offset: int, values: Array, rows: Array | None = None) -> None:
-        self.state_buffer()[:, offset : offset + values.shape[1]] = values
-
-    def clear(self, rows: Array | None = None) -> None:
-        self.state_buffer()[slice(None) if rows is None else rows] = 0
-
     def _prepare(self, inputs: tuple[Any, ...], run: bool) -> tuple[Array, ...]:
         """What the engine calls for arguments that are not the arrays it takes as they are."""
         from recurra.runtime.prepare import prepare
@@ -259,7 +250,7 @@ def step_many(program: Program, sessions: Sequence[Session], xs: Any) -> Any:
     """
     from recurra.runtime.prepare import prepare_many
 
-    listed = sessions if isinstance(sessions, list) else list(sessions)
+    listed = list(sessions)  # which no other thread changes meanwhile
     if not listed:
         raise ValueError("step_many() got no sessions; expected one or more.")
     if getattr(listed[0], "_program", None) is not program:

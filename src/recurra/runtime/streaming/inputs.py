@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from recurra.runtime.errors import StreamingError
 from recurra.runtime.graph import Graph, Node, Tensor
@@ -13,18 +12,36 @@ Role = tuple[Kind, tuple[int, ...]]
 """Kind and features of an input."""
 
 
-def input_kinds(graph: Graph, nodes: Sequence[Node]) -> Iterator[Sequence[Role]]:
+def input_kinds(graph: Graph, nodes: Sequence[Node]) -> Sequence[Sequence[Role]]:
     """The ways to read the model's inputs, the likeliest first.
 
     Shapes alone leave it open whether the axis of an input of indices (batch, 1) is time, as in
-    generators that were trained one step at a time, or a feature that is embedded.
+    generators that were trained one step at a time, or a feature that is embedded: then the latter
+    where the embedding is flattened, and failing that the former for all.
 
     Raises:
         StreamingError: if an input can be no stream's.
     """
     indices = _index_inputs(graph, nodes)
     roles = [_roles(tensor, tensor.index in indices) for tensor in graph.inputs]
-    return itertools.product(*roles)
+    likely = [
+        each[-1] if len(each) > 1 and _is_flattened(tensor, nodes) else each[0]
+        for tensor, each in zip(graph.inputs, roles, strict=True)
+    ]
+    ways = [likely, [each[0] for each in roles], [each[-1] for each in roles]]
+    return [way for number, way in enumerate(ways) if way not in ways[:number]]
+
+
+def _is_flattened(tensor: Tensor, nodes: Sequence[Node]) -> bool:
+    """Whether what is made of an input meets a layer that has no place for time."""
+    reached = {tensor.index}
+    for node in nodes:
+        if not any(each.index in reached for each in node.inputs):
+            continue
+        if node.layer.keras_class in ("Flatten", "Reshape", "Squeeze"):
+            return True
+        reached |= {each.index for each in node.outputs if len(each.shape) == 3}
+    return False
 
 
 def _roles(tensor: Tensor, index: bool) -> Sequence[Role]:

@@ -62,7 +62,17 @@ class Program:
         StreamingError: if it cannot, with the layer's place and the reason.
     """
 
-    __slots__ = ("_graph", "_lock", "_masked", "digest", "fields", "inputs", "name", "newest_only", "plan")
+    __slots__ = (
+        "_graph",
+        "_lock",
+        "_masked",
+        "digest",
+        "fields",
+        "inputs",
+        "name",
+        "newest_only",
+        "plan",
+    )
 
     def __init__(self, graph: Graph, names: Sequence[str] = ()) -> None:
         lowered, inputs, outputs = lower(graph)
@@ -83,8 +93,8 @@ class Program:
         """Run whole sequences from the zero state.
 
         Args:
-            inputs: (batch, time_steps, features) float32 or (batch, time_steps) int32, and
-                (batch, features) or (batch,) for inputs without time; C-contiguous.
+            inputs: (batch, time_steps, features) float32 or (batch, time_steps) indices, and
+                (batch, features) or (batch, 1) for inputs without time; C-contiguous.
             masks: for each input (batch, time_steps), bool, or None.
 
         Returns:
@@ -95,7 +105,7 @@ class Program:
             StreamingError: for a mask on an input without time.
         """
         arrays = [
-            array.reshape(len(array)) if spec.indices and not spec.timed else array
+            _indices(spec, array) if spec.indices else array
             for spec, array in zip(self.inputs, inputs, strict=True)
         ]
         given = [np.ascontiguousarray(mask, bool) for mask in masks if mask is not None]
@@ -113,3 +123,17 @@ class Program:
 
 def _input(name: str, value: Value) -> Input:
     return Input(name, value.timed, value.kind in ("ids", "id_row"), value.features)
+
+
+def _indices(spec: Input, array: Array) -> Array:
+    """Indices as the plan takes them; other numbers are rounded towards zero, as Keras does."""
+    limits = np.iinfo(np.int32)
+    if array.dtype != np.int32:
+        outside = ~((array >= limits.min) & (array <= limits.max))
+        if outside.any():
+            raise ValueError(
+                f"Input '{spec.name}' takes indices and got {array[outside].flat[0]}; expected "
+                "whole numbers that an Embedding has."
+            )
+        array = array.astype(np.int32)
+    return np.ascontiguousarray(array if spec.timed else array.reshape(len(array)))
