@@ -27,6 +27,7 @@ from recurra.runtime.errors import ModelFileError, UnsupportedLayerError
 from recurra.runtime.graph import Graph, Node, Tensor
 from recurra.runtime.layer import Array, Call, Layer, Result, Shape
 from recurra.runtime.layers.config import bounded, shown
+from recurra.runtime.order import keras_order
 
 if TYPE_CHECKING:
     from recurra.runtime.files import SavedModel
@@ -327,26 +328,28 @@ def _in_order(model: Model, known: Mapping[tuple[str, int], Values]) -> list[tup
     """
     names = {name: index for index, name in enumerate(model.entries)}
     waiting: dict[tuple[int, int], set[tuple[int, int]]] = {}
+    parents: dict[tuple[int, int], list[tuple[int, int]]] = {}
     needed_by: dict[tuple[int, int], list[tuple[int, int]]] = {}
     entries = list(model.entries.values())
     for position, entry in enumerate(entries):
         for number, call in enumerate(entry.calls):
             if isinstance(entry.part, Input):
                 raise ModelFileError(f"The input '{entry.name}' of '{model.where}' is called.")
-            wants = set()
+            wants = []
             for reference in references([[*call.arguments], dict(call.keywords)]):
                 source, count = _source(model, reference, f"{model.where}/{entry.name}")
                 if (source.name, count) not in known:
-                    wants.add((names[source.name], count))
-            waiting[position, number] = wants
-            for want in wants:
+                    wants.append((names[source.name], count))
+            parents[position, number] = wants
+            waiting[position, number] = set(wants)
+            for want in set(wants):
                 needed_by.setdefault(want, []).append((position, number))
     ready = [key for key, wants in waiting.items() if not wants]
     heapq.heapify(ready)
     order = []
     while ready:
         key = heapq.heappop(ready)
-        order.append((entries[key[0]], key[1]))
+        order.append(key)
         for later in needed_by.get(key, ()):
             waiting[later].discard(key)
             if not waiting[later]:
@@ -357,7 +360,25 @@ def _in_order(model: Model, known: Mapping[tuple[str, int], Values]) -> list[tup
             f"The layers of the model '{model.where}' wait for each other in a circle, or for an "
             f"input that is none: {shown(left[:5])}."
         )
-    return order
+    if _takes_masks(model):
+        found = [
+            _source(model, each, model.where, of_model=True) for each in references(model.outputs)
+        ]
+        keys = [(names[source.name], count) for source, count in found]
+        owners = {key: key[0] for key in parents}
+        first = keras_order(parents, owners, [key for key in keys if key in parents])
+        needed = set(first)
+        order = first + [key for key in order if key not in needed]
+    return [(entries[position], number) for position, number in order]
+
+
+def _takes_masks(model: Model) -> bool:
+    """Whether the order of calls matters, as it does with layers that take masks away."""
+    parts = [entry.part for entry in model.entries.values()]
+    return any(
+        _takes_masks(part) if isinstance(part, Model) else getattr(part, "takes_masks", False)
+        for part in parts
+    )
 
 
 def _source(
@@ -448,27 +469,21 @@ def _with_indices(
 ) -> tuple[list[Tensor], list[Node]]:
     """Inputs that only embeddings read are integers, whatever Keras calls them.
 
-    Keras's own default for an input is float32, which embeddings convert.
+    Keras's own default for an input is float32, which embeddings convert. What makes an embedding's
+    mask, a comparison with a constant, may read them too.
     """
     from recurra.runtime.layers.core import Embedding
-
-    def looks_up(layer: Layer) -> bool:
-        return isinstance(getattr(layer, "layer", layer), Embedding)
 
     other = {t.index for t in outputs}
     read: set[int] = set()
     for node in nodes:
         found = {tensor.index for tensor in node.inputs}
-        if looks_up(node.layer):
+        if isinstance(getattr(node.layer, "layer", node.layer), Embedding):
             read |= found
-        else:
+        elif node.layer.keras_class not in ("Equal", "NotEqual") or len(node.inputs) > 1:
             other |= found
         other |= {tensor.index for tensor in tensors(dict(node.arguments))}
-    changed = {
-        t.index: replace(t, dtype="int32")
-        for t in inputs
-        if t.index in read - other and t.dtype == "float32"
-    }
+    changed = {t.index: replace(t, dtype="int32") for t in inputs if t.index in read - other}
     if not changed:
         return list(inputs), list(nodes)
     return [changed.get(t.index, t) for t in inputs], [

@@ -51,11 +51,21 @@ class Interpreter:
             if "mask" in arguments:
                 own = _explicit(arguments["mask"], len(own))
             result = node.layer.compute(Call([array for array, _ in given], own, arguments))
+            if node.layer.takes_masks:
+                _take_masks(values, [array for array, _ in given])
             for tensor, array, mask in zip(node.outputs, result.outputs, result.masks, strict=True):
                 values[tensor.index] = (array, mask)
             for index in done:
                 del values[index]
         return [values[tensor.index][0] for tensor in self._graph.outputs]
+
+
+def _take_masks(values: dict[int, tuple[Array, Mask]], arrays: Sequence[Array]) -> None:
+    """Take the masks away from these very arrays, under all names that they have in the model."""
+    taken = {id(array) for array in arrays}
+    for index, (array, _) in values.items():
+        if id(array) in taken:
+            values[index] = (array, None)
 
 
 def tensors_in(value: Any) -> list[Tensor]:

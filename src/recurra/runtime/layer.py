@@ -81,10 +81,12 @@ class Layer:
             be written to another file.
         parameters: names of Keras's call parameters that tensors can be given to by position.
         operands: how many of the first of them make up `Call.inputs`; the others are arguments.
+        takes_masks: whether a call takes the masks away from its inputs, for all calls after it.
     """
 
     parameters: ClassVar[tuple[str, ...]] = ("inputs", "mask")
     operands: ClassVar[int] = 1
+    takes_masks: ClassVar[bool] = False
     weights: Mapping[str, Array] = {}
     shapes: Sequence[Shape] = ()
 

@@ -236,6 +236,7 @@ class Heads(Layer):
 class MultiHeadAttention(Heads):
     """Attention whose heads all have keys and values of their own."""
 
+    takes_masks = True
     paths: ClassVar[Mapping[str, str]] = {
         "query": "query_dense",
         "key": "key_dense",
