@@ -9,9 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from recurra import _engine
+from recurra.runtime.errors import StreamingError
 from recurra.runtime.graph import Graph
 from recurra.runtime.layer import Array, Mask
-from recurra.runtime.streaming.lowering import Value, lower
+from recurra.runtime.streaming.lowering import Lowered, Value, lower
 
 
 class Input(NamedTuple):
@@ -76,7 +77,7 @@ class Program:
 
     def __init__(self, graph: Graph, names: Sequence[str] = ()) -> None:
         lowered, inputs, outputs = lower(graph)
-        self.plan = _engine.Plan(*lowered)
+        self.plan = _compiled(lowered)
         self.name, self.digest = graph.name, graph.digest
         names = names or [tensor.name for tensor in graph.inputs]
         self.inputs = tuple(_input(name, value) for name, value in zip(names, inputs, strict=True))
@@ -93,8 +94,8 @@ class Program:
         """Run whole sequences from the zero state.
 
         Args:
-            inputs: (batch, time_steps, features) float32 or (batch, time_steps) indices, and
-                (batch, features) or (batch, 1) for inputs without time; C-contiguous.
+            inputs: (batch, time_steps, features), or (batch, time_steps) for indices, and
+                (batch, features) for inputs without time; any numbers.
             masks: for each input (batch, time_steps), bool, or None.
 
         Returns:
@@ -105,7 +106,7 @@ class Program:
             StreamingError: for a mask on an input without time.
         """
         arrays = [
-            _indices(spec, array) if spec.indices else array
+            _indices(spec, array) if spec.indices else np.ascontiguousarray(array, np.float32)
             for spec, array in zip(self.inputs, inputs, strict=True)
         ]
         given = [np.ascontiguousarray(mask, bool) for mask in masks if mask is not None]
@@ -117,8 +118,18 @@ class Program:
         """The plan that takes masks with these inputs, made when it is first asked for."""
         with self._lock:
             if masked not in self._masked:
-                self._masked[masked] = _engine.Plan(*lower(self._graph, masked)[0])
+                self._masked[masked] = _compiled(lower(self._graph, masked)[0])
             return self._masked[masked]
+
+
+def _compiled(lowered: Lowered) -> _engine.Plan:
+    try:
+        return _engine.Plan(*lowered)
+    except ValueError as error:
+        raise StreamingError(
+            f"The engine cannot run this model step by step: {error}. Use predict(), which runs "
+            "whole sequences."
+        ) from error
 
 
 def _input(name: str, value: Value) -> Input:
