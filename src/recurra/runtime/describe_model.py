@@ -191,9 +191,10 @@ class Reader:
             return None
         key = found.shared, found.class_name
         first = self._named.get((found.class_name, found.name))
-        if key not in self._shared and first is not None:
-            if _without_numbers(first[0]) == _without_numbers(found.config):
-                self._shared[key] = first[1]
+        if key in self._shared or first is None:
+            return self._shared.get(key)
+        if _without_numbers(first[0]) == _without_numbers(found.config):
+            self._shared[key] = first[1]
         return self._shared.get(key)
 
     def _sequential(

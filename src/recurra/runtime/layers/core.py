@@ -50,7 +50,7 @@ class Masking(Layer):
         """The input with zeros at masked steps, and the mask."""
         x = call.inputs[0]
         mask = np.any(x != np.float32(self.mask_value), axis=-1)
-        return Result([x * mask[..., np.newaxis]], [mask])
+        return Result([np.where(mask[..., np.newaxis], x, np.float32(0))], [mask])
 
 
 @register("Embedding")

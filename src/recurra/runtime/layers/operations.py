@@ -304,6 +304,22 @@ def _cast(x: Array, config: Mapping[str, Any]) -> Array:
     return x.astype(dtype)
 
 
+def _cast_if_asked(x: Array, config: Mapping[str, Any]) -> Array:
+    return x if config.get("dtype") is None else _cast(x, config)
+
+
+def _zeros_like(x: Array, config: Mapping[str, Any]) -> Array:
+    return _cast_if_asked(np.zeros_like(x), config)
+
+
+def _ones_like(x: Array, config: Mapping[str, Any]) -> Array:
+    return _cast_if_asked(np.ones_like(x), config)
+
+
+def _as_it_is(x: Array, config: Mapping[str, Any]) -> Array:
+    return x
+
+
 def _clip(x: Array, config: Mapping[str, Any]) -> Array:
     return np.clip(x, config.get("x_min"), config.get("x_max"))
 
@@ -348,8 +364,6 @@ _ELEMENTWISE: Mapping[str, Function] = {
     "Sign": np.sign,
     "Floor": np.floor,
     "Ceil": np.ceil,
-    "ZerosLike": np.zeros_like,
-    "OnesLike": np.ones_like,
     "IsFinite": np.isfinite,
     "IsNan": np.isnan,
 }
@@ -407,6 +421,11 @@ OPERATIONS: Mapping[str, tuple[Function, Function]] = {
     "Stack": (_stack, _stacked),
     "Matmul": (_matmul, _matmul_shape),
     "Cast": _same_shape(_cast),
+    "ConvertToTensor": _same_shape(_cast_if_asked),
+    "ZerosLike": _same_shape(_zeros_like),
+    "OnesLike": _same_shape(_ones_like),
+    "StopGradient": _same_shape(_as_it_is),
+    "Copy": _same_shape(_as_it_is),
     "Clip": _same_shape(_clip),
 }
 """Of each operation, by Keras's class: the function, and the shape of what it gives."""
