@@ -422,6 +422,14 @@ def test_states_have_names_and_are_read_only_copies() -> None:
     assert session.state["rnn/gru_cell/hidden_state"].any()
     with pytest.raises(ValueError, match="read-only"):
         before[0] = 1.0
+    picture = session.state
+    taken = {name: array.copy() for name, array in picture.items()}
+    session.step(np.int32(2), np.ones(3, np.float32))
+    for name, array in picture.items():
+        np.testing.assert_array_equal(array, taken[name])
+    picture["lstm/cell_state"] = np.ones((1, 6))
+    assert picture["lstm/cell_state"].all()
+    assert session.state["lstm/cell_state"].all()
     assert "rnn/lstm_cell/cell_state" in repr(session)
     assert "'lstm/began': bool (1,)" in repr(session.state)
 

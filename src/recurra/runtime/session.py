@@ -60,8 +60,9 @@ class Session(_engine.StreamSession):
     def state(self) -> State:
         """What the session carries, by name: "lstm/hidden_state" is (batch, units), float32.
 
-        Reading gives copies, which do not change as the session goes on and cannot be written to;
-        `session.state[name] = array` sets one, `session.state = mapping` sets all.
+        It is a picture of the moment, all of it between the same two steps: its arrays do not
+        change as the session goes on, and cannot be written to. `session.state[name] = array` sets
+        one in the session, `session.state = mapping` sets all.
 
         Raises:
             KeyError: for a name that there is not.
@@ -162,25 +163,31 @@ class Session(_engine.StreamSession):
 class State(MutableMapping[str, Array]):
     """A session's states by name; see `Session.state`."""
 
-    __slots__ = ("_session",)
+    __slots__ = ("_session", "_values")
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._values = session.read_state(0, session._program.plan.state_bytes)
 
     def __getitem__(self, name: str) -> Array:
         field = self._field(name)
-        values = self._session.read_state(field.offset, field.bytes).view(field.dtype)
-        array = values.reshape(self._session.batch, *field.shape)
+        values = self._values[:, field.offset : field.offset + field.bytes].copy()
+        array = values.view(field.dtype).reshape(self._session.batch, *field.shape)
         array.flags.writeable = False
         return array
 
     def __setitem__(self, name: str, value: Any) -> None:
-        session, field = self._session, self._field(name)
-        session.write_state(field.offset, _encoded(field, value, session.batch))
+        field = self._field(name)
+        written = _encoded(field, value, self._session.batch)
         # A state that is set by hand is not replaced by the model's initial state.
         started = self._fields.get(f"{name.rpartition('/')[0]}/started")
         if started is not None and started is not field:
-            session.write_state(started.offset, np.ones((session.batch, 1), np.uint8))
+            self._write(started, np.ones((self._session.batch, 1), np.uint8))
+        self._write(field, written)
+
+    def _write(self, field: Field, values: Array) -> None:
+        self._session.write_state(field.offset, values)
+        self._values[:, field.offset : field.offset + field.bytes] = values
 
     def __delitem__(self, name: str) -> NoReturn:
         raise TypeError("A state cannot be deleted; session.reset() sets all of them to zero.")
