@@ -77,6 +77,19 @@ def test_numbers_of_any_kind_are_taken(plain: Any) -> None:
     np.testing.assert_array_equal(plain.predict(np.asfortranarray(x)), wanted)
 
 
+@pytest.mark.parametrize("kind", ["plain", "whole"])
+def test_views_of_any_layout_are_taken(kind: str, request: pytest.FixtureRequest) -> None:
+    model = request.getfixturevalue(kind)
+    wide = np.random.default_rng(0).normal(size=(9, 8, 6)).astype("float32")
+    windows = np.lib.stride_tricks.sliding_window_view(wide[0, :, :3], 5, axis=0).swapaxes(1, 2)
+    for view in (windows, wide[..., ::2], wide[::-1, ::2, 3:], wide.transpose(1, 0, 2)[..., :3]):
+        assert not view.flags.c_contiguous
+        np.testing.assert_array_equal(model.predict(view), model.predict(view.copy()))
+        np.testing.assert_allclose(
+            model.predict(view, batch_size=2), model.predict(view.copy()), atol=1e-6
+        )
+
+
 def test_a_mask_is_that_of_a_masked_model(folder: Path) -> None:
     x = zoo.padded(7, 3)
     mask = (x != 0).any(-1)
