@@ -766,16 +766,15 @@ def test_sessions_on_many_threads_give_what_they_give_alone() -> None:
 
 
 def test_one_session_on_many_threads_is_taken_in_turns() -> None:
-    """Each call adds up its own ones, however the threads follow each other."""
+    """Each call adds up its own ones, however the threads follow each other, in two layers."""
     model = Model()
     x = model.input("x", (None, None, 64))
-    layer_output = model("SimpleRNN", x, units=64, activation="linear")
-    layer = model.nodes[0].layer
     eye = np.eye(64, dtype=np.float32)
-    layer.build(
-        {"kernel": eye, "recurrent_kernel": eye, "bias": np.zeros(64, np.float32)}, [x.shape]
-    )
-    session = Runtime(model.graph([layer_output])).open()
+    sums = [model("SimpleRNN", x, units=64, activation="linear") for _ in range(2)]
+    for node in model.nodes:
+        weights = {"kernel": eye, "recurrent_kernel": eye, "bias": np.zeros(64, np.float32)}
+        node.layer.build(weights, [x.shape])
+    session = Runtime(model.graph([model("Add", sums)])).open()
     ones = np.ones(64, np.float32)
     stretch = np.ones((50, 64), np.float32)
 
@@ -783,13 +782,14 @@ def test_one_session_on_many_threads_is_taken_in_turns() -> None:
         for _ in range(100):
             output = session.step(ones) if index % 2 else session.run(stretch)
             assert (output == output[0]).all()
-            state = session.state["simplernn/hidden_state"][0]
-            assert (state == state[0]).all()
-            copied = session.fork().state["simplernn/hidden_state"][0]
-            assert (copied == copied[0]).all()
+            for each in (session, session.fork()):
+                first, second = each.state.values()
+                assert (first == first[0, 0]).all()
+                assert (second == first).all()
 
     together(4, work)
-    np.testing.assert_array_equal(session.state["simplernn/hidden_state"], [[2 * 100 * 51.0] * 64])
+    for state in session.state.values():
+        np.testing.assert_array_equal(state, [[2 * 100 * 51.0] * 64])
 
 
 # --- Memory ---
