@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -315,18 +317,23 @@ def test_a_reader_that_goes_away_ends_it_quietly(models, tmp_path):
     assert process.stderr.read() == b""
 
 
-def test_results_come_before_the_input_has_ended(models):
+@pytest.mark.parametrize("unbuffered", ["1", ""])
+def test_results_come_before_the_input_has_ended(models, unbuffered):
     """A table of any length goes through: what has been answered is not kept."""
-    process = start("predict", models / "steps.keras", "-")
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    process = start("predict", models / "steps.keras", "-", env=environment, bufsize=0)
     rows = csv_text(numbers(2048)).encode()
-    for _ in range(3):
-        process.stdin.write(rows)
+    process.stdin.write(rows * 2)
     process.stdin.flush()
     assert process.stdout.readline() == b"prediction_0,prediction_1\n"
-    process.stdin.close()
-    assert process.stdout.read().count(b"\n") == 3 * 2048
-    assert process.wait(timeout=60) == 0
-    assert process.stderr.read() == b""
+    # It waits for its reader by now; being stopped meanwhile makes writes end in the middle.
+    process.send_signal(signal.SIGSTOP)
+    process.send_signal(signal.SIGCONT)
+    out, err = process.communicate(rows, timeout=60)
+    assert (process.returncode, err) == (0, b"")
+    session = recurra.load(models / "steps.keras").open()
+    expected = session.run(np.tile(numbers(2048), (3, 1)))
+    assert np.array_equal(read_csv("names\n" + out.decode())[1], expected)
 
 
 def test_a_file_that_is_no_model_is_told(models, tmp_path, table):

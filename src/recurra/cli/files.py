@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import stat
 import sys
@@ -27,8 +28,8 @@ def replacing(path: str) -> Iterator[IO[bytes]]:
         OSError: if the folder is not there or cannot be written.
     """
     if path == STANDARD:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        with _standard_output() as file:
+            yield file
         return
     target = os.path.realpath(path)  # a link goes on pointing where it does
     if os.path.exists(target) and not os.path.isfile(target):
@@ -54,6 +55,23 @@ def replacing(path: str) -> Iterator[IO[bytes]]:
         with contextlib.suppress(OSError):
             os.unlink(partial)
         raise
+
+
+@contextlib.contextmanager
+def _standard_output() -> Iterator[IO[bytes]]:
+    file: IO[bytes] = sys.stdout.buffer
+    if not isinstance(file, io.RawIOBase):
+        yield file
+        file.flush()
+        return
+    # PYTHONUNBUFFERED: what is written in parts, as when a signal comes, would be lost.
+    buffered = io.BufferedWriter(file, 1 << 16)
+    try:
+        yield buffered
+        buffered.flush()
+    finally:
+        with contextlib.suppress(OSError):
+            buffered.detach()
 
 
 def _mode(target: str) -> int:
