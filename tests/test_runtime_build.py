@@ -271,6 +271,25 @@ def test_weights_of_cudnn_layers_are_put_in_order(kind: str, gates: int) -> None
     np.testing.assert_allclose(cudnn.predict(X), plain.predict(X), atol=1e-6)
 
 
+def test_functions_get_all_tensors_of_a_call_and_its_keywords() -> None:
+    entry = {**keras_3("Mix", "y", []), "module": "mine", "registered_name": "mine>Mix"}
+    keywords = {"other": tensor("s"), "power": 2, "training": False}
+    entry["inbound_nodes"] = [{"args": [tensor("x"), [tensor("x")]], "kwargs": keywords}]
+    state = keras_3("InputLayer", "s", batch_shape=[None, 2])
+    config = model(source(), state, entry, inputs=[["x", 0, 0], ["s", 0, 0]])
+
+    def mix(x: Any, again: Any, s: Any, *, power: int, config: Any, weights: Any) -> Any:
+        return (x + again) ** power + s[:, None]
+
+    made = build(Weights("Functional", config, {}), {"Mix": mix})  # type: ignore[arg-type]
+    assert made.graph.outputs[0].shape == (None, None, 2)
+    found = Runtime(made.graph, made.inputs, made.outputs).predict([X, X[:, 0]])
+    np.testing.assert_allclose(found, (2 * X) ** 2 + X[:, :1], atol=1e-6)
+    entry["inbound_nodes"].append({"args": [tensor("x")], "kwargs": {"power": 3}})
+    with pytest.raises(UnsupportedLayerError, match="must be called in one way"):
+        build(Weights("Functional", config, {}), {"Mix": mix})  # type: ignore[arg-type]
+
+
 def test_weights_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ModelFileError, match=r"Layer 'y'.*kernel.*shape \(2, 3\).*\(2, 4\)"):
         runtime(model(source(), dense(units=4)), y=KERNEL)

@@ -253,6 +253,8 @@ def bind(
         The tensors of the first `layer.operands` parameters, flat, and the others by name.
     """
     named = {name: value for name, value in keywords.items() if name != "training"}
+    if isinstance(layer, custom_functions.FunctionLayer):
+        return layer.bind(arguments, named, tensors)
     if len(arguments) > len(layer.parameters):
         raise layer.fail(f"it is called with {len(arguments)} arguments.")
     named.update(zip(layer.parameters, arguments, strict=False))

@@ -39,7 +39,8 @@ def register_layer(name: str, function: Function) -> Function:
         name: of the class ("MyLayer"), of one layer of a model ("lambda_1"), or of an activation.
         function: for a layer, `function(*inputs, config=..., weights=...)`: float32 arrays with the
             batch first, the layer's configuration, and its weights by name or, where the file has
-            no names, by number ("0", "1"), in the order in which they were saved. It returns an
+            no names, by number ("0", "1"), in the order in which they were saved. The inputs are
+            all tensors of the layer's call; its other keywords are the function's. It returns an
             array, or a tuple or list of them. If it takes `mask=` too, that is the mask of its
             first input (batch, time_steps) or None, and an output with these axes keeps it. It must
             treat every row by itself. For an activation, `function(x)`.
@@ -108,11 +109,42 @@ class FunctionLayer(Layer):
         super().__init__(config, where)
         self.keras_class, self.function = class_name, function
         self.weights: dict[str, Array] = {}
+        self._keywords: dict[str, Any] | None = None
         try:
             takes = inspect.signature(function).parameters
         except (TypeError, ValueError):
             takes = {}  # type: ignore[assignment]
         self.takes_mask = "mask" in takes
+
+    def bind(
+        self,
+        arguments: Sequence[Any],
+        keywords: Mapping[str, Any],
+        tensors: Callable[[Any], list[Any]],
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """A call's tensors, by position and then by keyword; `mask` stays an argument.
+
+        Other keywords go to the function, and must be the same in all calls of a layer.
+
+        Args:
+            arguments, keywords: of the call.
+            tensors: lists the tensors in nested arguments.
+        """
+        mask = keywords.get("mask")
+        rest = {name: value for name, value in keywords.items() if name != "mask"}
+        plain = {
+            name: value for name, value in rest.items() if value is not None and not tensors(value)
+        }
+        if self._keywords not in (None, plain):
+            raise self.unsupported(
+                f"it is called with {self._keywords} and with {plain}; a layer with a function of "
+                "yours must be called in one way."
+            )
+        self._keywords = plain
+        inputs = [*tensors(list(arguments)), *tensors(rest)]
+        if not inputs:
+            raise self.fail("it is called on no tensor.")
+        return inputs, {"mask": mask} if tensors(mask) else {}
 
     def build(self, weights: Mapping[str, Array], shapes: Sequence[Shape]) -> None:
         """Keep the weights; they cannot be checked."""
@@ -128,15 +160,13 @@ class FunctionLayer(Layer):
 
     def compute(self, call: Call) -> Result:
         """What the function returns."""
-        outputs = self._call(call.inputs, call.masks, call.arguments)
+        outputs = self._call(call.inputs, call.masks)
         mask = call.masks[0] if self.takes_mask and call.masks else None
         keeps = [mask if mask is not None and o.shape[:2] == mask.shape else None for o in outputs]
         return Result(outputs, keeps)
 
-    def _call(
-        self, inputs: Sequence[Array], masks: Sequence[Mask], arguments: Mapping[str, Any]
-    ) -> list[Array]:
-        keywords = {name: value for name, value in arguments.items() if name != "mask"}
+    def _call(self, inputs: Sequence[Array], masks: Sequence[Mask]) -> list[Array]:
+        keywords = dict(self._keywords or {})
         if self.takes_mask:
             keywords["mask"] = masks[0] if masks else None
         made = self.function(*inputs, config=self.config, weights=self.weights, **keywords)
@@ -157,7 +187,7 @@ class FunctionLayer(Layer):
     def _try(self, shapes: Sequence[Shape], free: tuple[int, int]) -> list[tuple[int, ...]]:
         inputs = [np.zeros(filled(shape, free), np.float32) for shape in shapes]
         try:
-            return [array.shape for array in self._call(inputs, [None] * len(inputs), {})]
+            return [array.shape for array in self._call(inputs, [None] * len(inputs))]
         except Exception as error:
             if isinstance(error, ValueError) and self.where in str(error):
                 raise
