@@ -39,7 +39,9 @@ ON_EVERY_HOST := $(addprefix tests/,$(addsuffix .py,\
   test_accelerate test_checkpoint_hosts test_compat test_layers_on_hosts test_right_where_keras_is_wrong test_rnn test_run\
   test_states test_threads test_wrappers))
 ON_TORCH := tests/test_torch_host.py
-ON_TENSORFLOW := tests/test_tensorflow_host.py tests/test_tensorflow_op.py
+# The runtime's layers are compared with Keras's there: a third of the time that JAX takes.
+ON_TENSORFLOW := $(addprefix tests/,$(addsuffix .py,\
+  test_tensorflow_host test_tensorflow_op test_runtime_layers test_runtime_layer_files))
 
 help:
 	@echo "make demo     install into .venv, then train a forecaster on Recurra and on stock Keras, side by side"
@@ -93,7 +95,7 @@ define test-on
 endef
 
 test-jax: $(VENV)/installed-dev
-	$(call test-on,jax,$(PY),$(addprefix --ignore=,$(ON_TORCH)))
+	$(call test-on,jax,$(PY),$(addprefix --ignore=,$(ON_TORCH) $(ON_TENSORFLOW)))
 
 test-torch: $(VENV)/installed-dev
 	$(call test-on,torch,$(PY),$(ON_EVERY_HOST) $(ON_TORCH))

@@ -360,3 +360,37 @@ def test_gelu_both_ways() -> None:
         right = keras.activations.gelu(keras.ops.convert_to_tensor(x), approximate=approximate)
         y = make("gelu", approximate=approximate)(x)
         np.testing.assert_allclose(y, keras.ops.convert_to_numpy(right), rtol=1e-5, atol=1e-6)
+
+
+def test_channels_first() -> None:
+    """On a CPU, TensorFlow cannot convolve so: compared with the same kernel, channels last."""
+    rng = np.random.default_rng(5)
+    weights = {"kernel": rng.normal(size=(2, 4, 3)).astype(np.float32)}
+    config = {"filters": 3, "kernel_size": [2], "use_bias": False}
+    x = rng.normal(size=(2, 9, 4)).astype(np.float32)
+    first = made("Conv1D", {**config, "data_format": "channels_first"})
+    last = made("Conv1D", {**config, "data_format": "channels_last"})
+    first.build(weights, [(None, 4, 9)])
+    last.build(weights, [(None, 9, 4)])
+    y = first.compute(Call([x.swapaxes(1, 2)], [None])).outputs[0]
+    np.testing.assert_array_equal(y.swapaxes(1, 2), last.compute(Call([x], [None])).outputs[0])
+    assert first.output_shapes([(None, 4, None)]) == [(None, 3, None)]
+
+
+def test_causal_separable_convolution() -> None:
+    """Keras 2 has it, Keras 3 does not: the same as zeros before the first step."""
+    rng = np.random.default_rng(6)
+    weights = {
+        "depthwise_kernel": rng.normal(size=(3, 4, 2)).astype(np.float32),
+        "pointwise_kernel": rng.normal(size=(1, 8, 5)).astype(np.float32),
+    }
+    config = {"filters": 5, "kernel_size": 3, "depth_multiplier": 2, "use_bias": False}
+    x = rng.normal(size=(2, 7, 4)).astype(np.float32)
+    causal = made("SeparableConv1D", {**config, "padding": "causal"})
+    valid = made("SeparableConv1D", config)
+    for layer in (causal, valid):
+        layer.build(weights, [(None, None, 4)])
+    padded = np.pad(x, ((0, 0), (2, 0), (0, 0)))
+    y = causal.compute(Call([x], [None])).outputs[0]
+    right = valid.compute(Call([padded], [None])).outputs[0]
+    np.testing.assert_allclose(y, right, rtol=1e-5, atol=1e-5)
