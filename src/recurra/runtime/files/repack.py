@@ -30,10 +30,12 @@ def repack(source: Source, limits: Limits, reason: Unusual) -> Source:
     Raises:
         ModelFileError: if the library cannot read it either, crashes, or takes too long.
     """
-    if not limits.repack_seconds or not sys.executable:
+    # A program frozen into one file is its own "interpreter": it would start itself.
+    if not limits.repack_seconds or not sys.executable or getattr(sys, "frozen", False):
         raise reason
     most = min(limits.max_bytes, max(SMALL, limits.max_expansion * source.size))
-    command = [sys.executable, PROGRAM, str(most), str(limits.repack_seconds)]
+    # -P: modules beside the program are none of its own.
+    command = [sys.executable, "-P", PROGRAM, str(most), str(limits.repack_seconds)]
     # One thread: NumPy's others would reserve memory for nothing.
     environment = {
         **os.environ,

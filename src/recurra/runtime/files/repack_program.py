@@ -15,6 +15,7 @@ MEMORY = 2**30  # beside the file and its weights: Python, NumPy, HDF5
 MAX_OBJECTS, MAX_DEPTH = 500_000, 200
 NUMBERS = "biuf"
 BFLOAT16 = "V2"  # as h5py sees it
+ATTRIBUTES = ("model_config", "keras_version", "layer_names", "weight_names")
 TRAINING = ("/optimizer", "/optimizer_weights")  # of no use, and larger than the weights
 
 
@@ -50,8 +51,9 @@ class Copy:
         import h5py
 
         self._once(source, depth)
-        for name, value in source.attrs.items():
-            target.attrs[name] = value
+        for name in source.attrs:
+            if name.startswith(ATTRIBUTES):
+                self._attribute(source.attrs[name], target, name)
         for name in source:
             if source.name == "/" and f"/{name}" in TRAINING:
                 continue
@@ -60,13 +62,25 @@ class Copy:
                 raise Refused(f"'{source.name}/{name}' is a link to another place or file")
             child = source[name]
             if isinstance(child, h5py.Group):
-                self.group(child, target.create_group(name), depth + 1)
+                # Without saying that the name is UTF-8, or the group would take its newer form.
+                made = h5py.Group(h5py.h5g.create(target.id, name.encode()))
+                self.group(child, made, depth + 1)
             elif isinstance(child, h5py.Dataset):
                 self._dataset(child, target, name)
             else:
                 raise Refused(f"'{child.name}' is neither a group nor an array")
 
+    def _attribute(self, value: Any, target: Any, name: str) -> None:
+        import h5py
+
+        # Keras marks texts as ASCII, whatever is in them, and h5py believes that when it writes.
+        kind = getattr(value, "dtype", None)
+        text = h5py.string_dtype() if kind is not None and kind.kind == "O" else None
+        target.attrs.create(name, value, dtype=text)
+
     def _dataset(self, source: Any, target: Any, name: str) -> None:
+        import h5py
+
         self._once(source, 0)
         if source.external or source.is_virtual:
             raise Refused(f"the values of '{source.name}' stand in other files")
@@ -75,7 +89,8 @@ class Copy:
         self.left -= source.nbytes
         if self.left < 0:
             raise Refused(f"'{source.name}' of shape {source.shape} expands beyond all limits")
-        target.create_dataset(name, data=source[()])
+        made = target.create_dataset(None, data=source[()])
+        h5py.h5o.link(made.id, target.id, name.encode())
 
     def _once(self, found: Any, depth: int) -> None:
         import h5py

@@ -2,7 +2,7 @@
 
 That library is C code which trusts a file's own numbers, and damaged files have crashed it over
 and over; what is here checks every number and has nothing to crash. It also starts faster. Files
-that use more of HDF5 than Keras does are rewritten by a child process, see `repack`.
+that use more of HDF5 than Keras mostly does are rewritten by a child process, see `repack`.
 """
 
 from recurra.runtime.files.hdf5.blocks import SIGNATURE, Unusual

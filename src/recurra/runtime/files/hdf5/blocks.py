@@ -79,8 +79,8 @@ class Blocks:
     def unusual(self, what: str) -> Unusual:
         """An error of a file that is HDF5, yet not as Keras writes it."""
         return Unusual(
-            f"Cannot read {self.source.name}: {what}, which Keras does not write. "
-            "Load the model in Keras and save it again."
+            f"Cannot read {self.source.name}: {what}, which files of Keras seldom do. "
+            "Load the model in Keras and save it again, with plain names."
         )
 
     def messages(self, address: int) -> list[Message]:
