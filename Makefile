@@ -10,7 +10,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-hosts test-jax test-torch test-tensorflow lint lint-ruff lint-clang-format lint-mypy lint-imports check-activations fuzz bench bench-shapes bench-padded bench-options bench-threads bench-avx2 bench-scaling bench-long bench-bfloat16 bench-streaming bench-start-up bench-page bench-counts bench-hosts format clean distclean
+.PHONY: help demo test test-hosts test-jax test-torch test-tensorflow test-programs lint lint-ruff lint-clang-format lint-mypy lint-imports check-activations fuzz bench bench-shapes bench-padded bench-options bench-threads bench-avx2 bench-scaling bench-long bench-bfloat16 bench-streaming bench-start-up bench-page bench-counts bench-hosts format clean distclean
 
 # A particular interpreter:    make demo PYTHON=/path/to/python3.12
 PYTHON ?=
@@ -43,10 +43,14 @@ ON_TORCH := tests/test_torch_host.py
 ON_TENSORFLOW := $(addprefix tests/,$(addsuffix .py,\
   test_tensorflow_host test_tensorflow_op test_runtime_layers test_runtime_layer_files))
 
+# Tests that hang on no host: of loaded models, and of programs. They make their models with Keras on JAX.
+OF_NO_HOST := $(filter-out $(ON_TENSORFLOW),$(wildcard tests/test_runtime_*.py tests/test_cli_*.py)) \
+  tests/test_tables.py tests/test_benchmarks.py tests/test_demo.py tests/test_examples.py
+
 help:
 	@echo "make demo     install into .venv, then train a forecaster on Recurra and on stock Keras, side by side"
 	@echo "make test     lint, all tests, and Keras's own tests of these layers on JAX, torch and TensorFlow"
-	@echo "              on one host alone: make test-jax, test-torch, test-tensorflow"
+	@echo "              on one host alone: make test-jax, test-torch, test-tensorflow; on none: make test-programs"
 	@echo "make lint     formatters (checking only), ruff, mypy, import-linter"
 	@echo "make format   let the formatters rewrite"
 	@echo "make check-activations   exp, tanh, sigmoid and others at every float32 number (minutes)"
@@ -77,11 +81,11 @@ fuzz: $(VENV)/installed-dev
 # With TESTS, those alone and on JAX alone.
 test: lint $(if $(TESTS),test-jax,test-hosts)
 
-# JAX's tests take as long as the others together, and neither keeps two processors busy.
+# JAX's tests take as long as all others together, and neither keeps two processors busy.
 test-hosts: $(VENV)/installed-dev $(TF_VENV)/installed
 	@mkdir -p .cache
-	@echo "Tests on torch and TensorFlow run beside those on JAX, and are shown after them"
-	@$(MAKE) --no-print-directory test-torch test-tensorflow >.cache/other-hosts.log 2>&1 & others=$$!; \
+	@echo "Tests on torch, TensorFlow and no host run beside those on JAX, and are shown after them"
+	@$(MAKE) --no-print-directory --keep-going test-torch test-tensorflow test-programs >.cache/other-hosts.log 2>&1 & others=$$!; \
 	  trap 'kill $$others' INT TERM; \
 	  $(MAKE) --no-print-directory test-jax; jax=$$?; \
 	  wait $$others; rest=$$?; cat .cache/other-hosts.log; [ $$jax = 0 ] && [ $$rest = 0 ]
@@ -95,7 +99,11 @@ define test-on
 endef
 
 test-jax: $(VENV)/installed-dev
-	$(call test-on,jax,$(PY),$(addprefix --ignore=,$(ON_TORCH) $(ON_TENSORFLOW)))
+	$(call test-on,jax,$(PY),$(addprefix --ignore=,$(ON_TORCH) $(ON_TENSORFLOW) $(OF_NO_HOST)))
+
+test-programs: $(VENV)/installed-dev
+	@echo "Tests on no host"
+	@KERAS_BACKEND=jax $(IN_HERE) $(PY) -m pytest $(or $(TESTS),$(OF_NO_HOST))
 
 test-torch: $(VENV)/installed-dev
 	$(call test-on,torch,$(PY),$(ON_EVERY_HOST) $(ON_TORCH))
