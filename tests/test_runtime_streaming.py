@@ -390,6 +390,16 @@ def test_models_that_cannot_stream_say_why(
     assert message.startswith(("Layer '", f"Input '{model.inputs[0]._keras_history[0].name}'"))
 
 
+def test_groups_of_many_features_are_not_blown_up() -> None:
+    model = GraphModel()
+    x = model.input("x", (None, None, 2**13))
+    y = model("Conv1D", x, filters=2**13, kernel_size=2, padding="causal", groups=2**13)
+    runtime = Runtime(model.graph([y]))
+    with pytest.raises(StreamingError, match="134217728 numbers"):
+        runtime.open()
+    assert runtime.predict(np.zeros((1, 2, 2**13), np.float32)).shape == (1, 2, 2**13)
+
+
 def test_layers_that_no_output_needs_do_not_matter() -> None:
     model = GraphModel()
     x = model.input("x", (None, None, 3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,9 @@ from recurra.runtime.layer import Array, Layer
 from recurra.runtime.layers.convolution import Conv1D, DepthwiseConv1D, SeparableConv1D
 from recurra.runtime.streaming.activation import activate
 from recurra.runtime.streaming.lowering import Lowering, Value, lowers, one_axis, refuse
+
+LARGEST = 2**24
+"""The most numbers of a kernel over all features: 64 MB."""
 
 _CONVOLUTIONS = (Conv1D, DepthwiseConv1D, SeparableConv1D)
 
@@ -42,13 +46,20 @@ def lower_convolution(
             f"with strides={stride} it gives fewer time steps than it gets",
             "train it with strides=1",
         )
+    if layer.windows[0].size > 1 and layer.padding != "causal":
+        raise refuse(
+            layer,
+            f"with padding={layer.padding!r} its outputs depend on time steps that have not come "
+            "yet, or fall out of step with its inputs",
+            'train it with padding="causal"',
+        )
     if isinstance(layer, SeparableConv1D):
-        y = _convolve(lowering, layer, x, _apart(layer.depthwise_kernel), None)
+        y = _convolve(lowering, layer, x, _apart(layer, layer.depthwise_kernel), None)
         y = lowering.dense(y, layer.pointwise_kernel, layer.bias)
     elif isinstance(layer, DepthwiseConv1D):
-        y = _convolve(lowering, layer, x, _apart(layer.kernel), layer.bias)
+        y = _convolve(lowering, layer, x, _apart(layer, layer.kernel), layer.bias)
     else:
-        kernel = _ungrouped(layer.kernel, features // layer.kernel.shape[1])
+        kernel = _ungrouped(layer, layer.kernel, features // layer.kernel.shape[1])
         y = _convolve(lowering, layer, x, kernel, layer.bias)
     return [activate(lowering, layer, y, layer.activation)]
 
@@ -60,13 +71,6 @@ def _convolve(
     if len(kernel) == 1:
         return lowering.dense(x, kernel[0], bias)
     assert isinstance(layer, _CONVOLUTIONS)
-    if layer.padding != "causal":
-        raise refuse(
-            layer,
-            f"with padding={layer.padding!r} its outputs depend on time steps that have not come "
-            "yet, or fall out of step with its inputs",
-            'train it with padding="causal"',
-        )
     output = lowering.like(x, (*x.features[:-1], kernel.shape[2]))
     lowering.add(
         "conv",
@@ -80,23 +84,34 @@ def _convolve(
     return output
 
 
-def _ungrouped(kernel: Array, groups: int) -> Array:
+def _ungrouped(layer: Layer, kernel: Array, groups: int) -> Array:
     """The kernel over all features, zero where a group does not look."""
     if groups == 1:
         return kernel
     steps, inner, filters = kernel.shape
     each = filters // groups
-    full = np.zeros((steps, inner * groups, filters), np.float32)
+    full = _zeros(layer, steps, inner * groups, filters)
     for group in range(groups):
         columns = slice(group * each, (group + 1) * each)
         full[:, group * inner : (group + 1) * inner, columns] = kernel[:, :, columns]
     return full
 
 
-def _apart(kernel: Array) -> Array:
+def _apart(layer: Layer, kernel: Array) -> Array:
     """A depthwise kernel (steps, features, multiplier) as one over all features."""
     steps, features, multiplier = kernel.shape
-    full = np.zeros((steps, features, features * multiplier), np.float32)
+    full = _zeros(layer, steps, features, features * multiplier)
     for feature in range(features):
         full[:, feature, feature * multiplier : (feature + 1) * multiplier] = kernel[:, feature]
     return full
+
+
+def _zeros(layer: Layer, *shape: int) -> Array:
+    if math.prod(shape) > LARGEST:
+        raise refuse(
+            layer,
+            "a plan's kernels go over all features, and its own would take "
+            f"{math.prod(shape)} numbers then",
+            "train it with fewer features or filters, or without groups",
+        )
+    return np.zeros(shape, np.float32)
