@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import subprocess
 import sys
@@ -87,6 +88,25 @@ def test_step_many_is_as_each_alone(isa: str) -> None:
         got = _engine.step_many([together[i] for i in chosen], arrays)
         for k, i in enumerate(chosen):
             rows_equal(alone[i].step(x[i, t], ids[i, t : t + 1].reshape(())), got, k)
+
+
+def test_lists_may_change_while_they_are_stepped() -> None:
+    ops = [recurrent("lstm", 3, 300, input=0, sequence=1)]
+    plan = _engine.Plan([("steps", 3), ("steps", 300)], ops, [0], [1])
+    x, sessions, over = floats(40, 3), [], threading.Event()
+
+    def clear() -> None:
+        while not over.is_set():
+            sessions.clear()
+
+    other = threading.Thread(target=clear)
+    other.start()
+    for _ in range(50):
+        sessions[:] = [_engine.StreamSession(plan) for _ in range(40)]
+        with contextlib.suppress(ValueError):  # cleared before it was read
+            _engine.step_many(sessions, [x])
+    over.set()
+    other.join()
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
@@ -217,14 +237,14 @@ def test_outputs_into_given_arrays() -> None:
     got = session.step(x, out=out)
     assert got[0] is out[0]
     rows_equal(out, other.step(x), ...)
-    both = np.zeros(7, np.float32)
+    both, apart = np.zeros(7, np.float32), np.zeros(5, np.float32)
     before = session.state_buffer().copy()
     for wrong, message in [
         (out[0], "2 arrays, got 1"),
         ([out[0], np.empty(3, np.float32)], r"out\[1\] must be .* shape \(4,\)"),
         ([out[0], np.empty(4)], "float32"),
         ([both[:2], both[2:6]], "share memory"),
-        ([out[0][:2], both[1:5]], "share memory"),
+        ([apart[:2], apart[1:5]], "share memory"),
     ]:
         with pytest.raises(ValueError, match=message):
             session.step(both[:3], out=wrong)

@@ -138,3 +138,12 @@ def test_wrong_inputs_outputs_and_tensors_are_refused() -> None:
     for batch in (0, -1, 2**62):
         with pytest.raises(ValueError, match="batch must be 1 or more"):
             _engine.StreamSession(small_plan(), batch)
+
+
+def test_plans_have_at_most_64_inputs_and_outputs() -> None:
+    tensors, arrays = [("steps", 3)] * 65, [floats(2, 5, 3) for _ in range(64)]
+    plan = _engine.Plan(tensors, [], range(64), [0] * 64)
+    assert all((y == arrays[0]).all() for y in plan.run_batch(*arrays))
+    for inputs, outputs in [(range(65), [0]), ([0], [0] * 65)]:
+        with pytest.raises(ValueError, match="at most 64 inputs"):
+            _engine.Plan(tensors, [], inputs, outputs)

@@ -158,27 +158,23 @@ void clear_state(StreamSession& session, const Rows& rows) {
 }
 
 nb::object step_sessions(nb::sequence list, nb::object arrays) {
+  // Tuples of our own: the caller's lists may change while the GIL is released.
+  const nb::tuple items(list);
   std::vector<StreamSession*> sessions;
-  nb::object fast = nb::steal(PySequence_Fast(list.ptr(), "sessions must be a sequence"));
-  if (!fast.is_valid()) nb::raise_python_error();
-  const Py_ssize_t n = PySequence_Fast_GET_SIZE(fast.ptr());
-  sessions.reserve(std::size_t(n));
-  for (Py_ssize_t i = 0; i < n; ++i) {
-    nb::handle item = PySequence_Fast_GET_ITEM(fast.ptr(), i);
+  sessions.reserve(items.size());
+  for (nb::handle item : items) {
     StreamSession* session = nullptr;
     if (!nb::try_cast(item, session) || !session)
       throw nb::type_error("step_many: sessions must be StreamSession objects");
     sessions.push_back(session);
   }
+  const Index n = Index(sessions.size());
   if (sessions.empty()) throw nb::value_error("step_many: no sessions");
   const StreamPlan& plan = sessions[0]->plan();
   Arguments arguments(plan);
-  if (PyList_Check(arrays.ptr()) || PyTuple_Check(arrays.ptr())) {
-    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(arrays.ptr()); ++i)
-      arguments.add(PySequence_Fast_GET_ITEM(arrays.ptr(), i));
-  } else {
-    arguments.add(arrays.ptr());
-  }
+  const bool several = PyList_Check(arrays.ptr()) || PyTuple_Check(arrays.ptr());
+  const nb::tuple given = several ? nb::tuple(arrays) : nb::make_tuple(arrays);
+  for (nb::handle array : given) arguments.add(array.ptr());
   if (!arguments.read_step(n) || arguments.leading() == Leading::none)
     throw nb::value_error(("step_many: " + arguments.problem(n, false)).c_str());
   Outputs outputs(plan);

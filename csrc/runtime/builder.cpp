@@ -122,7 +122,7 @@ void Builder::need(const Weights& weights, const char* role, std::vector<Index> 
 char* Builder::packed(std::size_t bytes) {
   bytes = (bytes + 63) / 64 * 64;
   if (packed_.empty() || packed_.back().bytes() - used_ < bytes) {
-    constexpr std::size_t large = std::size_t(1) << 19;
+    constexpr std::size_t large = std::size_t(1) << 21;
     packed_.emplace_back(std::max(bytes, expected_ < large ? bytes : expected_ + expected_ / 8));
     used_ = 0;
   }

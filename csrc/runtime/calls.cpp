@@ -161,17 +161,27 @@ bool Outputs::make(const Arguments& arguments, Leading leading, bool with_steps)
 }
 
 bool Outputs::take(PyObject* out, const Arguments& arguments, Leading leading, bool with_steps) {
-  const bool several = PyList_Check(out) || PyTuple_Check(out);
-  const std::size_t n = several ? std::size_t(PySequence_Fast_GET_SIZE(out)) : 1;
+  if (PyList_Check(out) || PyTuple_Check(out)) {
+    PyObject* const items = PySequence_Tuple(out);  // a list may change meanwhile
+    if (!items) return false;
+    const bool taken = take_each(&PyTuple_GET_ITEM(items, 0), std::size_t(PyTuple_GET_SIZE(items)),
+                                 arguments, leading, with_steps);
+    Py_DECREF(items);
+    return taken;
+  }
+  return take_each(&out, 1, arguments, leading, with_steps);
+}
+
+bool Outputs::take_each(PyObject* const* given, std::size_t n, const Arguments& arguments,
+                        Leading leading, bool with_steps) {
   if (n != plan_.outputs()) {
     PyErr_Format(PyExc_ValueError, "out must be %zu arrays, got %zu", plan_.outputs(), n);
     return false;
   }
   for (std::size_t i = 0; i < n; ++i) {
-    PyObject* const object = several ? PySequence_Fast_GET_ITEM(out, Py_ssize_t(i)) : out;
     npy_intp shape[3];
     const int rank = shape_of(i, arguments, leading, with_steps, shape);
-    PyArrayObject* const a = readable(object, Kind::steps);
+    PyArrayObject* const a = readable(given[i], Kind::steps);
     if (!a || !PyArray_ISWRITEABLE(a) || PyArray_NDIM(a) != rank ||
         !PyArray_CompareLists(PyArray_DIMS(a), shape, rank)) {
       PyErr_Format(PyExc_ValueError,
@@ -179,17 +189,24 @@ bool Outputs::take(PyObject* out, const Arguments& arguments, Leading leading, b
                    show(shape, rank).c_str());
       return false;
     }
-    bool shared = arguments.overlaps(PyArray_DATA(a), std::size_t(PyArray_NBYTES(a)));
-    for (std::size_t k = 0; k < count_; ++k) shared |= arrays_[k] == object;
-    if (shared) {
+    if (arguments.overlaps(PyArray_DATA(a), std::size_t(PyArray_NBYTES(a))) || overlaps(a)) {
       PyErr_SetString(PyExc_ValueError, "out must not share memory with the inputs or itself");
       return false;
     }
-    Py_INCREF(object);
-    arrays_[count_] = object;
+    arrays_[count_] = Py_NewRef(given[i]);
     data_[count_++] = static_cast<float*>(PyArray_DATA(a));
   }
   return true;
+}
+
+bool Outputs::overlaps(PyArrayObject* array) const {
+  const char* const begin = static_cast<const char*>(PyArray_DATA(array));
+  for (std::size_t i = 0; i < count_; ++i) {
+    PyArrayObject* const other = reinterpret_cast<PyArrayObject*>(arrays_[i]);
+    const char* const there = reinterpret_cast<const char*>(data_[i]);
+    if (begin < there + PyArray_NBYTES(other) && there < begin + PyArray_NBYTES(array)) return true;
+  }
+  return false;
 }
 
 PyObject* Outputs::result() {

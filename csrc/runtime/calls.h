@@ -16,7 +16,7 @@ class Outputs;
 
 class Arguments {
  public:
-  static constexpr std::size_t kMost = 32;
+  static constexpr std::size_t kMost = StreamPlan::kMostArrays;
 
   explicit Arguments(const StreamPlan& plan) : plan_(plan) {}
   void add(PyObject* array) {
@@ -63,6 +63,9 @@ class Outputs {
   float* const* data() const { return data_; }
 
  private:
+  bool take_each(PyObject* const* given, std::size_t n, const Arguments& arguments, Leading leading,
+                 bool with_steps);
+  bool overlaps(PyArrayObject* array) const;
   int shape_of(std::size_t i, const Arguments& arguments, Leading leading, bool with_steps,
                npy_intp* shape) const;
 

@@ -13,7 +13,7 @@ namespace runtime {
 Memory::Memory(std::size_t bytes) : bytes_(bytes) {
   if (bytes > SIZE_MAX / 2) throw std::bad_alloc();
   constexpr std::size_t huge = std::size_t(2) << 20;
-  const std::size_t alignment = bytes >= huge / 4 ? huge : 64;
+  const std::size_t alignment = bytes >= huge ? huge : 64;
   const std::size_t whole = bytes ? (bytes + alignment - 1) / alignment * alignment : alignment;
   data_ = static_cast<char*>(std::aligned_alloc(alignment, whole));
   if (!data_) throw std::bad_alloc();

@@ -33,6 +33,11 @@ struct StreamPlan::Layout {
 
 StreamPlan::StreamPlan(ProgramSpec program)
     : program_(std::move(program)), kernels_(active_op_kernels()) {
+  for (const auto& list : {program_.inputs, program_.outputs})
+    if (list.size() > kMostArrays)
+      throw std::invalid_argument("a plan has at most " + std::to_string(kMostArrays) +
+                                  " inputs and as many outputs, got " +
+                                  std::to_string(list.size()));
   Builder builder(program_, kernels_);
   for (std::size_t i = 0; i < program_.ops.size(); ++i) {
     builder.begin(i);

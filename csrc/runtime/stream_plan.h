@@ -21,6 +21,9 @@ struct Run {
 
 class StreamPlan {
  public:
+  // Inputs, and outputs: calls keep as many pointers on the stack.
+  static constexpr std::size_t kMostArrays = 64;
+
   // Throws std::invalid_argument naming the operation that does not fit.
   explicit StreamPlan(ProgramSpec program);
 
