@@ -121,3 +121,16 @@ def test_masks_inside_of_models(make: Callable[[], keras.Model], name: str, tmp_
     found = recurra.load(tmp_path / name).predict(given)
     for y, right in zip(found, expected, strict=True):
         np.testing.assert_allclose(y, right, rtol=1e-5, atol=1e-5)
+
+
+def test_overflow_is_no_warning(tmp_path: Path) -> None:
+    """Numbers that overflow become infinite as in Keras, and unusual ones do not alarm anybody."""
+    x = keras.Input((4, 3))
+    attended = keras.layers.Attention()([x, x])
+    pooled = keras.layers.AveragePooling1D(2, padding="same")(x)
+    keras.Model(x, [attended, pooled, keras.layers.Add()([x, x])]).save(tmp_path / "model.keras")
+    given = np.full((2, 4, 3), 3e38, np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        *_, doubled = recurra.load(tmp_path / "model.keras").predict(given)
+    assert np.isposinf(doubled).all()

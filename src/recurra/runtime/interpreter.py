@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from recurra.runtime.graph import Graph, Tensor
 from recurra.runtime.layer import Array, Call, Mask
 
@@ -50,7 +52,9 @@ class Interpreter:
             own = [mask for _, mask in given]
             if "mask" in arguments:
                 own = _explicit(arguments["mask"], len(own))
-            result = node.layer.compute(Call([array for array, _ in given], own, arguments))
+            # As in Keras, numbers that overflow become infinite, without a word.
+            with np.errstate(all="ignore"):
+                result = node.layer.compute(Call([array for array, _ in given], own, arguments))
             if node.layer.takes_masks:
                 _take_masks(values, [array for array, _ in given])
             for tensor, array, mask in zip(node.outputs, result.outputs, result.masks, strict=True):
