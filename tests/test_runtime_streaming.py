@@ -15,6 +15,7 @@ from keras import layers as k
 import plan_oracle
 import recurra
 from recurra.runtime.errors import StreamingError
+from recurra.runtime.layers.activations import FUNCTIONS
 from recurra.runtime.model import Runtime
 from recurra.runtime.streaming.lowering import lower
 from runtime_graphs import Model as GraphModel
@@ -197,6 +198,17 @@ def test_masks_and_initial_states_are_kerass(build: Callable[[], Made], tmp_path
     made = as_list(runtime.open(batch=BATCH).run(*arrays))
     for value, other in zip(made, wanted, strict=True):
         np.testing.assert_allclose(value, other, rtol=1e-5, atol=1e-5)
+
+
+def test_every_activation_streams_as_the_layers_compute_it() -> None:
+    model = GraphModel()
+    x = model.input("x", (None, None, 6))
+    names = sorted(set(FUNCTIONS) - {"glu", "sparsemax"})
+    runtime = Runtime(model.graph([model("Activation", x, activation=name) for name in names]))
+    given = (3 * model.rng.normal(size=(2, 8, 6))).astype(np.float32)
+    wanted = runtime._interpreter.run([given], [None])
+    for name, made, value in zip(names, runtime.open(batch=2).run(given), wanted, strict=True):
+        np.testing.assert_allclose(made, value, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 @pytest.mark.parametrize("masks", list(itertools.product([True, False], repeat=2))[:3])
