@@ -218,11 +218,11 @@ def case(number: int, files: list[tuple[str, bytes]]) -> tuple[str, bytes]:
 
 
 def attempt(path: str, seconds: int) -> str:
-    """Load a file and predict once; what came of it."""
+    """Load a file, predict once, step twice if it can; what came of it."""
     import numpy as np
 
     import recurra
-    from recurra.runtime.errors import ModelFileError, UnsupportedLayerError
+    from recurra.runtime.errors import ModelFileError, StreamingError, UnsupportedLayerError
 
     try:
         model = recurra.load(path, repack_seconds=seconds)
@@ -244,7 +244,14 @@ def attempt(path: str, seconds: int) -> str:
         return "refused when run"
     except ValueError:
         return "loaded, did not run"
-    return "ran"
+    try:
+        session = model.open()
+        for _ in range(2):
+            session.step(*(values[0, 0] for values in inputs))
+        model.restore(session.snapshot())
+    except StreamingError:
+        return "ran"
+    return "ran and streamed"
 
 
 def work(first: int, last: int, seconds: int) -> None:

@@ -100,7 +100,7 @@ def test_archives_that_are_not_as_they_should_be(tmp_path: Path) -> None:
     refused(
         tmp_path, KERAS[: at + 3000] + b"@" + KERAS[at + 3001 :], "checksum of model.weights.h5"
     )
-    many = archived({f"{number:x}" * 9: b"" for number in range(60_000)})
+    many = archived({f"{number:x}" * 9: b"" for number in range(45_000)})
     refused(tmp_path, many, "list of members takes")
 
 
@@ -394,8 +394,8 @@ def test_bombs_go_off_in_little_memory(tmp_path: Path) -> None:
         with_config(values),
         with_config('{"a": [' + "[]," * 5_000_000 + "0]}"),
         with_config("[" * 15_000_000),
-        archived({**MEMBERS, "config.json": bytes(2**28)}, zipfile.ZIP_DEFLATED),
-        archived({**MEMBERS, "model.weights.h5": bytes(2**28)}, zipfile.ZIP_DEFLATED),
+        archived({**MEMBERS, "config.json": bytes(2**27)}, zipfile.ZIP_DEFLATED),
+        archived({**MEMBERS, "model.weights.h5": bytes(2**27)}, zipfile.ZIP_DEFLATED),
         with_weights(claimed((2**20, 2**20))),
         with_weights(claimed((2**12, 2**12), chunks=True, compression="gzip")),
     ]
@@ -413,8 +413,8 @@ def test_bombs_go_off_in_little_memory(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="memory can be bounded on Linux only")
 def test_damaged_files_never_crash() -> None:
     """A sample; `make fuzz` tries many more, and other ones."""
-    command = [sys.executable, TESTS / "fuzz_models.py", "--cases", "1000", "--seconds", "15"]
+    command = [sys.executable, TESTS / "fuzz_models.py", "--cases", "1000", "--seconds", "20"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "damaged files: {'refused':" in done.stdout, done.stdout
+    assert "'refused':" in done.stdout, done.stdout

@@ -58,17 +58,17 @@ def repack(source: Source, limits: Limits, reason: Unusual) -> Source:
             )
         except subprocess.TimeoutExpired:
             raise source.fail(
-                f"{reason} HDF5's own library did not read it in {limits.repack_seconds} s "
-                "(limit repack_seconds)"
+                f"{reason.what}, and HDF5's own library did not read it in "
+                f"{limits.repack_seconds} s (limit repack_seconds)"
             ) from None
         except OSError as error:
             raise source.fail(
-                f"{reason} Another process to read it did not start: {error}"
+                f"{reason.what}, and a process to read that did not start: {error}"
             ) from None
         if child.returncode:
             said = child.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2][:500]
             raise source.fail(
-                f"{reason} HDF5's own library does not read it either: "
+                f"{reason.what}, and HDF5's own library does not read it either: "
                 f"{said or f'it crashed ({child.returncode})'}"
             )
         made.seek(0)

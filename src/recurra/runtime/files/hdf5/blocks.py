@@ -20,7 +20,19 @@ SHARED = 2  # in a message's flags: its content stands elsewhere
 
 
 class Unusual(ModelFileError):
-    """A file that may be in order, written in ways of HDF5 that are not known here."""
+    """A file that may be in order, written in ways of HDF5 that are not known here.
+
+    Args:
+        name: of the file.
+        what: it does.
+    """
+
+    def __init__(self, name: str, what: str) -> None:
+        super().__init__(
+            f"Cannot read {name}: {what}, which files of Keras seldom do. "
+            "Load the model in Keras and save it again, with plain names."
+        )
+        self.what = what
 
 
 class Message(NamedTuple):
@@ -78,10 +90,7 @@ class Blocks:
 
     def unusual(self, what: str) -> Unusual:
         """An error of a file that is HDF5, yet not as Keras writes it."""
-        return Unusual(
-            f"Cannot read {self.source.name}: {what}, which files of Keras seldom do. "
-            "Load the model in Keras and save it again, with plain names."
-        )
+        return Unusual(self.source.name, what)
 
     def messages(self, address: int) -> list[Message]:
         """All messages of the object at `address`."""
