@@ -77,6 +77,17 @@ CONVOLUTIONS = [
     case("DepthwiseConv2D", (7, 6, 2), kernel_size=3, padding="same", activation="relu"),
     case("SeparableConv1D", (9, 3), filters=5, kernel_size=3, depth_multiplier=2),
     case("SeparableConv1D", (9, 3), filters=5, kernel_size=3, padding="same", dilation_rate=2),
+    *(
+        case("Conv1DTranspose", (5, 4), filters=3, kernel_size=size, padding=padding, **more)
+        for padding in ("same", "valid")
+        for size, more in (
+            (3, {}),
+            (2, {"strides": 3, "use_bias": False}),
+            (5, {"strides": 2, "activation": "relu"}),
+            (3, {"dilation_rate": 2}),
+        )
+    ),
+    case("Conv2DTranspose", (4, 5, 2), filters=3, kernel_size=(3, 2), strides=2, padding="same"),
     case("SeparableConv2D", (7, 6, 2), filters=3, kernel_size=3, padding="same"),
 ]
 

@@ -153,8 +153,12 @@ _WRONG_ON = {
         "AveragePooling1D(pool_size=4, padding=same) [(9, 3)]",
         "LayerNormalization(axis=1, epsilon=0.1) [(6, 4)]",
     ),
-    # Keras cannot do it on a CPU.
-    "tensorflow": ("Conv1D(filters=3, kernel_size=2, data_format=channels_first) [(4, 9)]",),
+    # TensorFlow cannot do these on a CPU.
+    "tensorflow": (
+        "Conv1D(filters=3, kernel_size=2, data_format=channels_first) [(4, 9)]",
+        "Conv1DTranspose(filters=3, kernel_size=3, padding=same, dilation_rate=2) [(5, 4)]",
+        "Conv1DTranspose(filters=3, kernel_size=3, padding=valid, dilation_rate=2) [(5, 4)]",
+    ),
 }
 
 

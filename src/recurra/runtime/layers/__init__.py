@@ -17,7 +17,8 @@ MODULES: dict[str, str] = {
     "wrappers": "Bidirectional TimeDistributed",
     "dense": "Dense EinsumDense",
     "convolution": "Conv1D Convolution1D Conv2D Convolution2D Conv3D Convolution3D DepthwiseConv1D "
-    "DepthwiseConv2D SeparableConv1D SeparableConvolution1D SeparableConv2D SeparableConvolution2D",
+    "DepthwiseConv2D SeparableConv1D SeparableConvolution1D SeparableConv2D SeparableConvolution2D "
+    "Conv1DTranspose Convolution1DTranspose Conv2DTranspose Convolution2DTranspose",
     "pooling": "MaxPooling1D MaxPool1D MaxPooling2D MaxPool2D AveragePooling1D AvgPool1D "
     "AveragePooling2D AvgPool2D GlobalMaxPooling1D GlobalMaxPool1D GlobalMaxPooling2D "
     "GlobalMaxPool2D GlobalAveragePooling1D GlobalAvgPool1D GlobalAveragePooling2D GlobalAvgPool2D",

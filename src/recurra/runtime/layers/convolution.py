@@ -62,12 +62,16 @@ class Windowed(Layer):
     def compute(self, call: Call) -> Result:
         x = call.inputs[0]
         x = np.moveaxis(x, 1, -1) if self.channels_first else x
-        counts(self.windows, x.shape[1:-1], self.where)
+        self.fit(x)
         y = self.convolve(x)
         if self.bias is not None:
             y += self.bias
         y = np.moveaxis(y, -1, 1) if self.channels_first else y
         return dropping(self.activation(y))
+
+    def fit(self, x: Array) -> None:
+        """Refuse an x (batch, ..., features) that is too short."""
+        counts(self.windows, x.shape[1:-1], self.where)
 
     def convolve(self, x: Array) -> Array:
         """The sums over the windows of x (batch, ..., features); a new array."""
@@ -260,6 +264,70 @@ class SeparableConv1D(Separable):
 
 @register("SeparableConv2D", "SeparableConvolution2D")
 class SeparableConv2D(Separable):
+    """Over two axes."""
+
+    axes = 2
+
+
+class Transposed(Convolution):
+    """The way back of a convolution: every input is spread over a window of the output.
+
+    Attributes:
+        kernel: (*kernel_size, filters, features).
+    """
+
+    def __init__(self, config: Mapping[str, Any], where: str) -> None:
+        super().__init__({**config, "groups": 1}, where)
+        self.config = config
+        if config.get("output_padding") is not None:
+            raise self.unsupported("it has an output_padding; only None can be run.")
+
+    def _lengths(self, inner: Sequence[int | None]) -> list[int | None]:
+        """The output's, for the input's: as many windows fit in it as there are inputs."""
+        lengths = []
+        for window, steps in zip(self.windows, inner, strict=True):
+            rest = max(window.span - window.stride, 0) if window.padding == "valid" else 0
+            lengths.append(None if steps is None else steps * window.stride + rest)
+        return lengths
+
+    def output_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
+        batch, *inner, _ = self._last(shapes[0])
+        found = self._lengths(inner)
+        # Strides stand in the configuration alone: no weights bound them.
+        once = (batch, *self._lengths([1] * self.axes), self.filters)
+        read.bounded(once, self.where)
+        shape = (
+            (batch, self.filters, *found) if self.channels_first else (batch, *found, self.filters)
+        )
+        return [self.activation.shape(read.bounded(shape, self.where))]
+
+    def build(self, weights: Mapping[str, Array], shapes: Sequence[Shape]) -> None:
+        shape = (*self.kernel_size, self.filters, self._features(shapes[0]))
+        self.kernel = read.weight(weights, "kernel", shape, self.where)
+        if self.use_bias:
+            self.bias = read.weight(weights, "bias", (self.filters,), self.where)
+        self._packed = {tap: [pack(self.kernel[tap].T)] for tap in np.ndindex(self.kernel_size)}
+
+    def fit(self, x: Array) -> None:
+        """Any number of steps will do."""
+
+    def convolve(self, x: Array) -> Array:
+        lengths = [n or 0 for n in self._lengths(x.shape[1:-1])]
+        y = np.zeros((x.shape[0], *lengths, self.filters), np.float32)
+        for tap, windows, places in meetings(self.windows, y):
+            y[places] += product(x[windows], self._packed[tap][0])
+        return y
+
+
+@register("Conv1DTranspose", "Convolution1DTranspose")
+class Conv1DTranspose(Transposed):
+    """Over one axis."""
+
+    axes = 1
+
+
+@register("Conv2DTranspose", "Convolution2DTranspose")
+class Conv2DTranspose(Transposed):
     """Over two axes."""
 
     axes = 2
