@@ -38,7 +38,10 @@ def save_models(folder: str) -> None:
 
     keras.utils.set_random_seed(5)
     for name, make in MODELS.items():
-        make(keras).save(Path(folder) / f"{name}.keras")
+        model = make(keras)
+        model.save(Path(folder) / f"{name}.keras")
+        if name == "steps":
+            model.save(Path(folder) / "steps.h5")
 
 
 def _steps(keras: Any) -> Any:
@@ -56,7 +59,14 @@ def _steps(keras: Any) -> Any:
 def _last(keras: Any) -> Any:
     """One number for a sequence."""
     layers = keras.layers
-    return keras.Sequential([keras.Input((None, FEATURES)), layers.GRU(5), layers.Dense(1)])
+    return keras.Sequential(
+        [
+            keras.Input((None, FEATURES), name="candles"),
+            layers.GRU(5, name="gru"),
+            layers.Dense(1, name="dense"),
+        ],
+        name="price",
+    )
 
 
 def _fixed(keras: Any) -> Any:
