@@ -27,7 +27,7 @@ std::string show(const std::vector<Index>& shape) {
 
 // More than any model needs, and far from overflowing.
 constexpr Index kMostWidth = Index(1) << 24;
-constexpr Index kMostStateBytes = Index(1) << 30;
+constexpr Index kMostStateBytes = Index(1) << 28;
 
 }  // namespace
 
@@ -145,7 +145,7 @@ Index Builder::float_field(const std::string& name, std::vector<Index> shape) {
   }
   const Index offset = state_bytes_;
   state_bytes_ += (bytes + 63) / 64 * 64;
-  if (state_bytes_ > kMostStateBytes) fail("a row's state takes more than a gigabyte");
+  if (state_bytes_ > kMostStateBytes) fail("a row's state takes more than 256 megabytes");
   add_field(name, offset, std::move(shape), "float32");
   return offset;
 }

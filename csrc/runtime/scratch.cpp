@@ -31,7 +31,8 @@ Memory& Memory::operator=(Memory&& other) noexcept {
 
 char* thread_scratch(std::size_t bytes) {
   thread_local Memory memory;
-  if (memory.bytes() < bytes) {
+  constexpr std::size_t large = std::size_t(1) << 26;  // not kept for much smaller calls
+  if (memory.bytes() < bytes || (memory.bytes() > large && bytes < memory.bytes() / 8)) {
     memory = Memory();  // not both at once
     memory = Memory(bytes + bytes / 4);
   }

@@ -21,6 +21,7 @@ constexpr Index kRows = 48;
 constexpr Index kPairs = 128;
 constexpr Index kMostPairBytes = Index(1) << 27;
 constexpr Index kBlockBytes = Index(1) << 24;
+constexpr Index kGroupBytes = Index(1) << 28;  // of states and one step's values
 
 Index element_bytes(Kind k) { return k == Kind::mask ? 1 : 4; }
 Index whole_lines(Index bytes) { return (bytes + 63) / 64 * 64; }
@@ -58,6 +59,8 @@ StreamPlan::StreamPlan(ProgramSpec program)
   state_bytes_ = builder.state_bytes();
   program_.ops.clear();
   lay_out_tensors();
+  const Index each = state_bytes_ + pair_bytes_ + row_bytes_ + 1;
+  most_rows_ = std::max(Index(1), std::min(kRows, kGroupBytes / each));
   for (const auto& op : ops_) step_scratch_ = std::max(step_scratch_, op->scratch(1, 1));
 }
 
@@ -120,7 +123,7 @@ int StreamPlan::threads_for(Index rows, Index steps) const {
 }
 
 bool StreamPlan::splits_units(Index rows, int threads) const {
-  if (threads == 1 || rows > kRows) return false;
+  if (threads == 1 || rows > most_rows_) return false;
   for (const auto& op : ops_)
     if (op->splits_units(rows, threads)) return true;
   return false;
@@ -134,7 +137,7 @@ void StreamPlan::run(const Run& run) const {
     Team team(own_executor(), threads);
     return run_group(run, 0, run.rows, &team);
   }
-  Index groups = (run.rows + kRows - 1) / kRows;
+  Index groups = (run.rows + most_rows_ - 1) / most_rows_;
   if (groups % threads) groups += threads - groups % threads;
   if (groups > run.rows) groups = run.rows;
   if (groups == 1) {

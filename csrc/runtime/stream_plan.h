@@ -69,6 +69,7 @@ class StreamPlan {
   std::vector<Place> places_;
   Index pair_bytes_ = 0, row_bytes_ = 0;  // of scratch memory, for a pair and for a row
   std::vector<int> copied_;               // outputs that are written elsewhere
+  Index most_rows_ = 1;                   // that one thread takes together
   double work_ = 0;                       // multiplications and additions for a row's step
   std::size_t step_scratch_ = 0;          // the operations', for one row's step
 };
