@@ -19,6 +19,7 @@ from recurra.runtime.layers import config as checked
 from recurra.runtime.layers.activations import Activation, activation, make
 from recurra.runtime.layers.config import MOST
 from recurra.runtime.layers.config import Config as LayerConfig
+from recurra.runtime.layers.product import pack, product
 
 KINDS: Mapping[str, str] = {
     "LSTM": "lstm",
@@ -164,18 +165,17 @@ class Cell:
         input_bias, recurrent_bias = self.bias, None
         if self.bias is not None and self.bias.ndim == 2:
             input_bias, recurrent_bias = self.bias
-        given = x @ self.kernel
-        if input_bias is not None:
-            given += input_bias
+        given = product(x, pack(self.kernel, input_bias))
+        packed = {
+            gate: pack(
+                self.recurrent_kernel[:, part],
+                None if recurrent_bias is None else recurrent_bias[part],
+            )
+            for gate, part in columns.items()
+        }
 
         def recurrent(h: Array, gates: Sequence[str]) -> dict[str, Array]:
-            found = {}
-            for gate in gates:
-                product = h @ self.recurrent_kernel[:, columns[gate]]
-                if recurrent_bias is not None:
-                    product += recurrent_bias[columns[gate]]
-                found[gate] = product
-            return found
+            return {gate: product(h, packed[gate]) for gate in gates}
 
         state = {
             each.name: np.array(start[f"{each.symbol}0"])
