@@ -6,28 +6,19 @@ times is one object in several nodes.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from recurra.runtime import custom as custom_functions
+from recurra.runtime.calls import MOST_LAYERS, Invocation, Reference, references
 from recurra.runtime.create import describe
-from recurra.runtime.describe_model import (
-    MOST_LAYERS,
-    Entry,
-    Input,
-    Invocation,
-    Model,
-    Reader,
-    Reference,
-    references,
-)
+from recurra.runtime.describe_model import Entry, Input, Model, Reader
 from recurra.runtime.errors import ModelFileError, UnsupportedLayerError
 from recurra.runtime.graph import Graph, Node, Tensor
 from recurra.runtime.layer import Array, Call, Layer, Result, Shape
 from recurra.runtime.layers.config import bounded, shown
-from recurra.runtime.order import keras_order
+from recurra.runtime.wiring import Values, in_order, value_of
 
 if TYPE_CHECKING:
     from recurra.runtime.files import SavedModel
@@ -108,16 +99,6 @@ def _wanted(layer: Layer) -> Any:
     return None if isinstance(layer, custom_functions.FunctionLayer) else layer.variables()
 
 
-class Values(NamedTuple):
-    """The results of a call: tensors in Keras's flat order, and how they are nested.
-
-    `structure` has an index into `flat` where Keras has a tensor.
-    """
-
-    flat: list[Tensor]
-    structure: Any = None
-
-
 class Writer:
     """Writes a graph's nodes, building every layer at its first call."""
 
@@ -144,15 +125,15 @@ class Writer:
         known: dict[tuple[str, int], Values] = {}
         for reference, tensor in zip(wanted, inputs, strict=True):
             known[reference.layer, 0] = Values([tensor])
-        for entry, number in _in_order(model, known):
+        for entry, number in in_order(model, known):
             call = entry.calls[number]
             known[entry.name, number] = self.call(
-                entry, *_resolved(call, lambda r: _value(model, known, r))
+                entry, *_resolved(call, lambda r: value_of(model, known, r))
             )
         flat: list[Tensor] = []
 
         def output(reference: Reference) -> int:
-            flat.append(_value(model, known, reference, of_model=True))
+            flat.append(value_of(model, known, reference, of_model=True))
             return len(flat) - 1
 
         structure = _mapped(model.outputs, output)
@@ -320,116 +301,6 @@ def _inputs(model: Model, writer: Writer) -> tuple[list[Tensor], Any]:
 
     structure = _mapped(model.inputs, one)
     return found, _unpacked(structure)
-
-
-def _in_order(model: Model, known: Mapping[tuple[str, int], Values]) -> list[tuple[Entry, int]]:
-    """All calls of a model so that each comes after those it needs.
-
-    Raises:
-        ModelFileError: if there are cycles, or references to what does not exist.
-    """
-    names = {name: index for index, name in enumerate(model.entries)}
-    waiting: dict[tuple[int, int], set[tuple[int, int]]] = {}
-    parents: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    needed_by: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    entries = list(model.entries.values())
-    for position, entry in enumerate(entries):
-        for number, call in enumerate(entry.calls):
-            if isinstance(entry.part, Input):
-                raise ModelFileError(f"The input '{entry.name}' of '{model.where}' is called.")
-            wants = []
-            for reference in references([[*call.arguments], dict(call.keywords)]):
-                source, count = _source(model, reference, f"{model.where}/{entry.name}")
-                if (source.name, count) not in known:
-                    wants.append((names[source.name], count))
-            parents[position, number] = wants
-            waiting[position, number] = set(wants)
-            for want in set(wants):
-                needed_by.setdefault(want, []).append((position, number))
-    ready = [key for key, wants in waiting.items() if not wants]
-    heapq.heapify(ready)
-    order = []
-    while ready:
-        key = heapq.heappop(ready)
-        order.append(key)
-        for later in needed_by.get(key, ()):
-            waiting[later].discard(key)
-            if not waiting[later]:
-                heapq.heappush(ready, later)
-    if len(order) != len(waiting):
-        left = [entries[p].name for (p, n), wants in waiting.items() if wants]
-        raise ModelFileError(
-            f"The layers of the model '{model.where}' wait for each other in a circle, or for an "
-            f"input that is none: {shown(left[:5])}."
-        )
-    if _takes_masks(model):
-        found = [
-            _source(model, each, model.where, of_model=True) for each in references(model.outputs)
-        ]
-        keys = [(names[source.name], count) for source, count in found]
-        owners = {key: key[0] for key in parents}
-        first = keras_order(parents, owners, [key for key in keys if key in parents])
-        needed = set(first)
-        order = first + [key for key in order if key not in needed]
-    return [(entries[position], number) for position, number in order]
-
-
-def _takes_masks(model: Model) -> bool:
-    """Whether the order of calls matters, as it does with layers that take masks away."""
-    parts = [entry.part for entry in model.entries.values()]
-    return any(
-        _takes_masks(part) if isinstance(part, Model) else getattr(part, "takes_masks", False)
-        for part in parts
-    )
-
-
-def _source(
-    model: Model, reference: Reference, where: str, *, of_model: bool = False
-) -> tuple[Entry, int]:
-    """The entry that a reference is to, and the number of the call, counted from 0."""
-    entry = model.entries.get(reference.layer)
-    if entry is None:
-        raise ModelFileError(
-            f"'{where}' uses '{reference.layer}', but the model '{model.where}' has no such layer."
-        )
-    if isinstance(entry.part, Input):
-        if reference.call:
-            raise ModelFileError(f"'{where}' uses call {reference.call} of an input.")
-        return entry, 0
-    number = reference.call
-    counted_from_one = entry.from_one
-    if of_model and isinstance(entry.part, Model):
-        # Keras 3 counts from 1 for functional models here, Keras 2 for all.
-        counted_from_one |= (not entry.part.sequential) or number >= len(entry.calls)
-    if counted_from_one and number > 0:
-        number -= 1
-    if number >= len(entry.calls):
-        raise ModelFileError(
-            f"'{where}' uses call {reference.call} of '{reference.layer}', which is called "
-            f"{len(entry.calls)} times in the model '{model.where}'."
-        )
-    return entry, number
-
-
-def _value(
-    model: Model,
-    known: Mapping[tuple[str, int], Values],
-    reference: Reference,
-    *,
-    of_model: bool = False,
-) -> Tensor:
-    entry, number = _source(model, reference, model.where, of_model=of_model)
-    values = known.get((entry.name, number))
-    if values is None:
-        raise ModelFileError(
-            f"The model '{model.where}' needs '{entry.name}', which is not among its inputs."
-        )
-    if reference.output >= len(values.flat):
-        raise ModelFileError(
-            f"The model '{model.where}' uses output {reference.output} of '{entry.name}', which "
-            f"has {len(values.flat)}."
-        )
-    return values.flat[reference.output]
 
 
 def _resolved(call: Invocation, value: Callable[[Reference], Tensor]) -> tuple[list[Any], Any]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from recurra.runtime.build import Writer
+from recurra.runtime.calls import references
 from recurra.runtime.create import Description
-from recurra.runtime.describe_model import Reader, references
+from recurra.runtime.describe_model import Reader
 from recurra.runtime.graph import Graph
 from recurra.runtime.interpreter import Interpreter
 from recurra.runtime.layer import Array, Call, Layer, Result, Shape, Variable
