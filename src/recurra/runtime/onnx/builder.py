@@ -91,6 +91,7 @@ class Builder:
         scope: name of the layer that is being written, which prefixes its operators' names.
         states: the states so far.
         masks: what writers have made of masks, by the masks' names.
+        mask_ranks: of masks that have other axes than (batch, time_steps), how many.
         variables: where each layer's variables are, by the layers' places.
     """
 
@@ -100,6 +101,7 @@ class Builder:
         self.initializers: list[Any] = []
         self.states: list[State] = []
         self.masks: dict[str, Any] = {}
+        self.mask_ranks: dict[str, int] = {}
         self.variables: dict[str, dict[str, Stored]] = {}
         self._weights: dict[str, str] = {}
         self._owners: dict[str, tuple[Layer, str]] = {}
@@ -150,7 +152,7 @@ class Builder:
         """
         if name not in self._weights:
             full = self._weights[name] = self.name(name)
-            given = np.ascontiguousarray(array)
+            given = np.asarray(array, order="C")
             self.initializers.append(onnx().numpy_helper.from_array(given, full))
         return self._weights[name]
 

@@ -31,7 +31,8 @@ def describe(graph: Graph, b: Builder) -> str:
     Variables that no operator needed are added to the initializers.
     """
     layers: dict[int, int] = {}
-    described, nodes = [], []
+    described: list[dict[str, Any]] = []
+    nodes = []
     for node in graph.nodes:
         if id(node.layer) not in layers:
             layers[id(node.layer)] = len(described)

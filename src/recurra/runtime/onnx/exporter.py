@@ -161,6 +161,8 @@ def _masked(b: Builder, inputs: Sequence[Value], mask: Any) -> list[Value]:
         name = given.name if isinstance(given, Value) else None
         if isinstance(given, Value) and given.dtype != "bool":
             name = b.cast(given.name, "bool")
+        if isinstance(given, Value) and name is not None:
+            b.mask_ranks[name] = given.rank
         found.append(replace(value, mask=name))
     return found
 

@@ -241,8 +241,8 @@ def _input(reader: Reader, proto: Any, is_state: bool) -> Known:
         for index in range(sizes[0]):
             label = name if sizes[0] == 1 else f"{name}_{index}"
             number = reader.drafts.input(label, (None, sizes[2]), dtype)
-            axes = (batch, (reader.atom(name, sizes[2]),))
-            items.append(View(number, axes, axes))
+            own = (batch, (reader.atom(name, sizes[2]),))
+            items.append(View(number, own, own))
         return Stack(tuple(items))
     axes = tuple((reader.atom(name, size),) for size in sizes)
     turned = reader.time_first and not is_state and len(axes) > 1

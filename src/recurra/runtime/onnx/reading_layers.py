@@ -103,7 +103,8 @@ def _affine(reader: Reader, node: Node, first: bool, number: Array) -> View:
             again = View(draft.inputs[0], given.base, given.axes)
             made = _dense(reader, again, weights["kernel"], flat)
             return x.like(made.source, x.base)
-    scale, offset = np.ones_like(flat), np.zeros_like(flat)
+    scale: Array = np.ones_like(flat)
+    offset: Array = np.zeros_like(flat)
     if node.kind == "Add":
         offset = flat
     elif node.kind == "Sub":
@@ -111,10 +112,10 @@ def _affine(reader: Reader, node: Node, first: bool, number: Array) -> View:
     elif node.kind == "Mul":
         scale = flat
     elif node.kind == "Div" and not first:
-        scale = 1 / flat
+        scale = np.float32(1) / flat
     else:
         raise node.unsupported("a constant among its operands.")
-    config = {"scale": scale.tolist(), "offset": offset.tolist()}
+    config: dict[str, Any] = {"scale": scale.tolist(), "offset": offset.tolist()}
     if flat.size == 1:
         config = {"scale": float(scale[0]), "offset": float(offset[0])}
     return x.like(reader.drafts.layer("Rescaling", config, [x.source], kind="pointwise"), x.base)

@@ -65,8 +65,8 @@ def restore(
     inputs = list(tensors.values())
     for node in found["nodes"]:
         arguments = {str(key): _filled(v, tensors) for key, v in node["arguments"].items()}
-        given = [tensors[index] for index in node["inputs"]]
-        made = writer.layer(layers[node["layer"]], given, arguments).flat
+        operands = [tensors[index] for index in node["inputs"]]
+        made = writer.layer(layers[node["layer"]], operands, arguments).flat
         tensors |= dict(zip(node["outputs"], made, strict=True))
     outputs = [tensors[index] for index in found["outputs"]]
     return Graph(str(found["name"]), inputs, outputs, writer.nodes, digest)
@@ -98,7 +98,7 @@ def _variable(stored: Mapping[str, Any], initializer: Initializers) -> Array:
     if "cell" not in stored:
         array = initializer(stored["tensor"])
         axes = stored.get("axes")
-        return np.ascontiguousarray(array.transpose(np.argsort(axes)) if axes else array)
+        return np.asarray(array.transpose(np.argsort(axes)) if axes else array, order="C")
     how = stored["cell"]
     tensors = {name: initializer(tensor) for name, tensor in how["tensors"].items()}
     made = layouts.from_onnx(

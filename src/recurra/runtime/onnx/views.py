@@ -119,19 +119,27 @@ class View:
     def reshaped(self, target: Sequence[Size]) -> View:
         """The same numbers in another shape; 0 keeps an axis, -1 takes what is left.
 
+        PyTorch writes a number for a free axis at times, that of the example it was given.
+
         Raises:
             LayoutError: if the target's axes are not made of whole atoms.
         """
+        try:
+            return self._reshaped(target, False)
+        except LayoutError:
+            return self._reshaped(target, True)
+
+    def _reshaped(self, target: Sequence[Size], loosely: bool) -> View:
         sizes = [
             size_of(self.axes[n]) if size == Size(0) else size for n, size in enumerate(target)
         ]
         atoms = [atom for axis in self.axes for atom in axis]
         if Size(-1) in sizes:
             place = sizes.index(Size(-1))
-            front, atoms = _take(atoms, sizes[:place])
-            back, middle = _take(atoms[::-1], sizes[:place:-1], turned=True)
+            front, atoms = _take(atoms, sizes[:place], loosely)
+            back, middle = _take(atoms[::-1], sizes[:place:-1], loosely, turned=True)
             return self._regrouped([*front, tuple(middle[::-1]), *back[::-1]])
-        axes, left = _take(atoms, sizes)
+        axes, left = _take(atoms, sizes, loosely)
         if left:
             if any(atom.size != ONE for atom in left):
                 raise LayoutError("a shape does not fit")
@@ -149,9 +157,12 @@ class View:
 
 
 def _take(
-    atoms: Sequence[Atom], sizes: Sequence[Size], turned: bool = False
+    atoms: Sequence[Atom], sizes: Sequence[Size], loosely: bool, turned: bool = False
 ) -> tuple[list[Axis], list[Atom]]:
-    """Axes of these sizes from the atoms in their order, and the atoms that are left."""
+    """Axes of these sizes from the atoms in their order, and the atoms that are left.
+
+    Loosely, a number stands for any free axis.
+    """
     left, axes = list(atoms), []
     for size in sizes:
         axis: list[Atom] = []
@@ -159,6 +170,8 @@ def _take(
             if not left:
                 raise LayoutError("a shape does not fit")
             axis.append(left.pop(0))
+            if loosely and len(axis) == 1 and axis[0].size.free and not size.free:
+                break
         if not axis and left and left[0].size == ONE and size == ONE:
             axis.append(left.pop(0))
         axes.append(tuple(axis[::-1] if turned else axis))

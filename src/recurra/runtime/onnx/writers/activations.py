@@ -160,7 +160,7 @@ def _glu(b: Builder, x: str, axis: float = -1.0) -> str:
 
 
 def _sparsemax(b: Builder, x: str, axis: float = -1.0) -> str:
-    """The projection onto the simplex: what is above a threshold found from the sorted numbers."""
+    """What is above a threshold that Keras finds from the sorted numbers and their sums."""
     place = int(axis)
     count = b.op("Shape", x)
     along = b.op("Gather", count, b.ints(place), axis=0)
@@ -171,7 +171,7 @@ def _sparsemax(b: Builder, x: str, axis: float = -1.0) -> str:
     margin = b.op("Sub", falling, b.op("Div", b.op("Sub", total, b.constant(1.0)), k))
     support = b.op("Greater", margin, b.constant(0.0))
     size = b.op("ReduceSum", b.cast(support, "float32"), b.ints(place), keepdims=1)
-    kept = b.op("Where", support, falling, b.constant(0.0))
+    kept = b.op("Where", support, total, b.constant(0.0))
     over = b.op("Sub", b.op("ReduceSum", kept, b.ints(place), keepdims=1), b.constant(1.0))
     return b.op("Relu", b.op("Sub", x, b.op("Div", over, size)))
 

@@ -41,6 +41,7 @@ def write_masking(b: Builder, layer: Any, site: Site) -> Sequence[Value]:
     differing = b.cast(b.op("Not", same), "float32")
     kept = b.op("ReduceMax", differing, axes=[-1], keepdims=1)
     mask = b.op("Squeeze", b.cast(kept, "bool"), b.ints(-1))
+    b.mask_ranks[mask] = x.rank - 1
     return [replace(x, name=b.op("Mul", x.name, kept), mask=mask)]
 
 
@@ -52,6 +53,7 @@ def write_embedding(b: Builder, layer: Any, site: Site) -> Sequence[Value]:
     if layer.mask_zero:
         zero = b.constant(0, site.x.dtype)
         mask = b.op("Not", b.op("Equal", indices, zero))
+        b.mask_ranks[mask] = site.x.rank
     if site.x.dtype not in ("int32", "int64"):
         indices = b.cast(indices, "int64")
     name = b.op("Gather", b.variable(layer, "embeddings"), indices, axis=0)

@@ -68,14 +68,14 @@ class Kept(NamedTuple):
     Args:
         mask: (batch, time_steps), bool.
         order: (batch, time_steps, 1): the steps' numbers, kept ones first.
-        count: (batch,), int32: how many are kept.
+        number: (batch,), int32: how many are kept.
         none: (batch, 1), bool: whether none is.
         upto: (batch, time_steps), int64: how many are kept up to and with each step.
     """
 
     mask: str
     order: str
-    count: str
+    number: str
     none: str
     upto: str
 
@@ -139,7 +139,7 @@ def _operator(b: Builder, lanes: Sequence[Lane], x: str, info: Kept | None) -> l
     cell = lanes[0].cell
     inputs = [x, *_weights(b, lanes)]
     # ONNX does not say what no step at all is; the rows without any are mended afterwards.
-    inputs.append(b.op("Max", info.count, b.constant(1, "int32")) if info else "")
+    inputs.append(b.op("Max", info.number, b.constant(1, "int32")) if info else "")
     for number in range(len(cell.spec.states)):
         starts = [lane.start[number] if lane.start else None for lane in lanes]
         inputs.append(_stacked(b, starts))
@@ -213,7 +213,7 @@ def _activations(lanes: Sequence[Lane]) -> tuple[list[str], list[float], list[fl
             known = recurrent_activation(function)
             if known is None:
                 raise lane.layer.unsupported(
-                    f"its activation {function.name} {function.parameters or ''} is none of those "
+                    f"its activation {function.name} is none of those "
                     f"that ONNX's {OPERATORS[cell.kind]} has ({', '.join(RECURRENT)}). Train with "
                     "one of these, or run the model in Recurra's runtime."
                 )
@@ -239,7 +239,7 @@ def _spread(b: Builder, lane: Lane, sequence: str, info: Kept) -> str:
     if lane.cell.go_backwards:
         # Of the kept steps from here on, the first: the last one that was computed.
         after = b.op("Sub", info.upto, b.cast(info.mask, "int64"))
-        count = b.op("Unsqueeze", b.cast(info.count, "int64"), b.ints(1))
+        count = b.op("Unsqueeze", b.cast(info.number, "int64"), b.ints(1))
         place = b.op("Where", b.op("Less", after, count), after, b.size(sequence, 1))
         padded = b.op("Concat", sequence, before, axis=1)
     else:

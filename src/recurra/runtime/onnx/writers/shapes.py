@@ -66,8 +66,19 @@ def write_up_sampling(b: Builder, layer: Any, site: Site) -> Sequence[Value]:
 
 @writes("TimeDistributed")
 def write_time_distributed(b: Builder, layer: Any, site: Site) -> Sequence[Value]:
-    """All steps as one batch of the inner layer."""
+    """All steps as one batch of the inner layer.
+
+    A mask with more axes than (batch, time_steps) says which parts of each step are real.
+    """
     x, inner = site.x, layer.layer
+    mask, within = x.mask, None
+    rank = b.mask_ranks.get(mask, 2) if mask else 2
+    if mask and rank > 2:
+        rest = b.slice(b.op("Shape", mask), 0, 2, FOREVER)
+        within = b.op("Reshape", mask, b.op("Concat", b.ints(-1), rest, axis=0))
+        b.mask_ranks[within] = rank - 1
+        numbers = b.op("ReduceMax", b.cast(mask, "float32"), axes=[*range(2, rank)], keepdims=0)
+        mask = b.cast(numbers, "bool")
     b.inside(layer, "layer", inner)
     sizes = b.op("Shape", x.name)
     leading = b.slice(sizes, 0, 0, 2)
@@ -75,12 +86,12 @@ def write_time_distributed(b: Builder, layer: Any, site: Site) -> Sequence[Value
     flat = b.op("Reshape", x.name, b.op("Concat", b.ints(-1), rest, axis=0))
     one: Any = (None, *x.shape[2:])
     shapes = inner.output_shapes([one])
-    written = write_layer(b, inner, Site([Value(flat, one, x.dtype)], {}, shapes))
+    written = write_layer(b, inner, Site([Value(flat, one, x.dtype, within)], {}, shapes))
     values = []
     for value, shape in zip(written, site.shapes, strict=True):
         ends = b.slice(b.op("Shape", value.name), 0, 1, FOREVER)
         target = b.op("Concat", leading, ends, axis=0)
-        values.append(Value(b.op("Reshape", value.name, target), shape, value.dtype, x.mask))
+        values.append(Value(b.op("Reshape", value.name, target), shape, value.dtype, mask))
     return values
 
 

@@ -73,6 +73,7 @@ def _write(b: Builder, layer: Any, site: Site, variable: str, grouped: bool) -> 
     # A kernel for each feature: (features, depth_multiplier, ...), as a group of its own.
     kernel = b.variable(layer, variable, count, count + 1, *axes)
     features = site.x.shape[1 if layer.channels_first else -1]
+    assert features is not None
     sizes = [window.size for window in layer.windows]
     return _convolution(b, layer, first, b.reshape(kernel, -1, 1, *sizes), features, pads)
 
