@@ -220,6 +220,15 @@ def test_flags_are_fields_of_the_state() -> None:
     assert max(ends) <= plan.state_bytes + 3
 
 
+def test_an_empty_stretch_is_not_a_first_step() -> None:
+    op = recurrent("gru", 3, 4, input=0, sequence=2, initial=[1])
+    plan = _engine.Plan([("steps", 3), ("row", 4), ("steps", 4)], [op], [0, 1], [2])
+    x, initial = floats(1, 1, 3), floats(1, 4)
+    session = _engine.StreamSession(plan)
+    assert session.run(floats(0, 3), floats(4)).shape == (0, 4)
+    np.testing.assert_array_equal(session.run(x, initial), plan.run_batch(x, initial))
+
+
 def test_shapes_follow_the_inputs() -> None:
     session, pair = _engine.StreamSession(small_plan()), _engine.StreamSession(small_plan(2), 2)
     assert session.step(floats(3)).shape == (2,)

@@ -120,7 +120,7 @@ class RecurrentBlock {
         std::memcpy(h, c_.initial_h + r * p_.units, row_bytes());
         if (C::has_cell_state)
           std::memcpy(state(r, c_.cell_state), c_.initial_c + r * p_.units, row_bytes());
-        c_.state[r][c_.started] = 1;
+        if (c_.steps > 0) c_.state[r][c_.started] = 1;
       }
       h_[r] = h;
     }
