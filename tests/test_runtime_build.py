@@ -240,6 +240,13 @@ def test_options_that_keras_3_lacks_are_refused() -> None:
         match=r"'y' \(RNN\), the 2nd layer of 'model', called on 'x': its cell is a MyCell",
     ):
         runtime(model(source(), keras_3("RNN", "y", [tensor("x")], cell=cell)))
+    rnn = keras_3("RNN", "rnn", [], cell=cell)
+    both = keras_3("Bidirectional", "y", [tensor("x")], layer=rnn)
+    with pytest.raises(
+        UnsupportedLayerError,
+        match=r"'y' \(Bidirectional\), the 2nd.*forward_layer its cell is a MyCell.*\"y\": func",
+    ):
+        runtime(model(source(), both))
     policy = {"class_name": "QuantizedDTypePolicy", "config": {"name": "int8_from_float32"}}
     with pytest.raises(UnsupportedLayerError, match="quantized"):
         runtime(model(source(), dense(dtype=policy)))

@@ -286,6 +286,21 @@ def test_functions_of_the_users_run(with_custom: Any, folder: Path, ending: str)
     assert model.predict(x).dtype == np.float32
 
 
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_functions_of_the_users_run_in_wrappers(folder: Path, ending: str) -> None:
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((None, 3)), layers.TimeDistributed(Scale(name="inner")), layers.GRU(2)]
+    )
+    x = zoo.numbers(7, 3)
+    wanted = model.predict(x, verbose=0)  # which builds the model
+    path = folder / f"wrapped.{ending}"
+    model.save(path)
+    for name in ("Scale", "inner"):
+        loaded = recurra.load(path, custom={name: scale})
+        np.testing.assert_allclose(loaded.predict(x), wanted, atol=1e-5)
+
+
 def test_functions_can_be_registered(
     with_custom: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,7 +96,9 @@ def _build(saved: SavedModel) -> Built:
 
 def _wanted(layer: Layer) -> Any:
     """A layer's variables; None for everything that is there."""
-    return None if isinstance(layer, custom_functions.FunctionLayer) else layer.variables()
+    everything = isinstance(layer, custom_functions.FunctionLayer)
+    everything |= getattr(layer, "takes_all_weights", False)
+    return None if everything else layer.variables()
 
 
 class Writer:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from recurra.runtime.create import make_layer
+from recurra.runtime.custom import FunctionLayer
+from recurra.runtime.errors import UnsupportedLayerError
 from recurra.runtime.layer import Array, Call, Layer, Mask, Result, Shape, Variable, register
 from recurra.runtime.layers import config as checked
 from recurra.runtime.layers.cells import run
@@ -53,14 +55,19 @@ class Bidirectional(Layer):
             # Keras has masked steps zero where there is a sequence.
             zero = bool(options.get("return_sequences"))
             entry = {**entry, "config": {**options, "zero_output_for_mask": zero}}
-        layer = make_layer(entry, f"{self.where}/{part}")
-        if not isinstance(layer, Recurrent):
-            raise self.unsupported(
-                f"its {part} is a {layer.keras_class}, and the runtime runs LSTM, GRU, SimpleRNN "
-                "and RNN in two directions. To run it, give a NumPy function for the layer: "
-                f'custom={{"{self.name}": function}}.'
-            )
-        return layer
+        try:
+            layer = make_layer(entry, f"{self.where}/{part}")
+        except UnsupportedLayerError as error:
+            what = str(error).partition(": ")[2].partition(". ")[0]
+        else:
+            if isinstance(layer, Recurrent):
+                return layer
+            what = f"it is a {layer.keras_class}"
+        raise self.unsupported(
+            f"of its {part} {what}; the runtime runs LSTM, GRU, SimpleRNN and RNN over their cells "
+            "in two directions. To run it, give a NumPy function for the whole layer: "
+            f'custom={{"{self.name}": function}}.'
+        )
 
     @property
     def directions(self) -> tuple[tuple[str, Recurrent], ...]:
@@ -142,10 +149,19 @@ class TimeDistributed(Layer):
         """The inner layer's."""
         return [variable.inside("layer") for variable in self.layer.variables()]
 
+    @property
+    def takes_all_weights(self) -> bool:
+        """Whether the inner layer is a user's function, which gets whatever is stored."""
+        return isinstance(self.layer, FunctionLayer)
+
     def build(self, weights: Mapping[str, Array], shapes: Sequence[Shape]) -> None:
         """Build the inner layer for one step."""
         checked.rank(shapes[0], self.where, least=3)
-        self.layer.build(inside(weights, "layer"), [_step(shapes[0])])
+        if self.takes_all_weights:
+            own = {name.removeprefix("layer/"): value for name, value in weights.items()}
+        else:
+            own = inside(weights, "layer")
+        self.layer.build(own, [_step(shapes[0])])
 
     def output_shapes(self, shapes: Sequence[Shape]) -> list[Shape]:
         """The inner layer's, with the time axis."""
