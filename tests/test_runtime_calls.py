@@ -301,6 +301,33 @@ def test_functions_of_the_users_run_in_wrappers(folder: Path, ending: str) -> No
         np.testing.assert_allclose(loaded.predict(x), wanted, atol=1e-5)
 
 
+@keras.saving.register_keras_serializable("tests")
+def crooked(x: Any) -> Any:
+    return keras.ops.sign(x) * x * x
+
+
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_functions_of_the_users_are_activations(folder: Path, ending: str) -> None:
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((None, 3)),
+            layers.GRU(3, activation=crooked),
+            layers.Dense(2, activation=lambda x: x * 2, name="doubled"),
+        ]
+    )
+    path = folder / f"activations.{ending}"
+    model.save(path)
+    with pytest.raises(UnsupportedLayerError, match=r"'tests>crooked'.*\{\"crooked\": function\}"):
+        recurra.load(path)
+    own: dict[str, Any] = {"crooked": lambda x: np.sign(x) * x * x}
+    with pytest.raises(UnsupportedLayerError, match=r"is a lambda.*\{\"doubled/activation\": func"):
+        recurra.load(path, custom=own)
+    loaded = recurra.load(path, custom={**own, "doubled/activation": lambda x: 2 * x})
+    x = zoo.numbers(7, 3)
+    np.testing.assert_allclose(loaded.predict(x), model.predict(x, verbose=0), atol=1e-5)
+
+
 def test_functions_can_be_registered(
     with_custom: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -126,10 +126,12 @@ def activation(value: object, where: str) -> Activation:
         return _named(value, where)
     if isinstance(value, Mapping):
         class_name, config = value.get("class_name"), value.get("config")
+        if class_name == "__lambda__" or (class_name is None and "value" in value):
+            return _lambda(where)
         if class_name == "function" and isinstance(config, str):
             return _named(config, where)
         registered = value.get("registered_name")
-        if isinstance(registered, str) and (own := custom.find(registered)) is not None:
+        if isinstance(registered, str) and (own := _own(registered)) is not None:
             return Activation(registered, (), own)
         if isinstance(class_name, str):
             if class_name in OBJECTS and isinstance(config, Mapping):
@@ -142,7 +144,7 @@ def activation(value: object, where: str) -> Activation:
 
 
 def _named(name: str, where: str) -> Activation:
-    own = custom.find(name)
+    own = _own(name)
     if own is not None:
         return Activation(name, (), own)
     known = _OTHER_NAMES.get(name, name)
@@ -150,9 +152,28 @@ def _named(name: str, where: str) -> Activation:
         raise UnsupportedLayerError(
             f"Layer '{where}': its activation {shown(name)} is none of Keras's own, and code in "
             "model files is never run. Save the model with one of Keras's activations there, or "
-            "give a NumPy function for it: recurra.load(path, custom={...})."
+            "give a NumPy function(x) for it: "
+            f'recurra.load(path, custom={{"{name.rpartition(">")[2]}": function}}).'
         )
     return make(known)
+
+
+def _own(name: str) -> Callable[[Array], Array] | None:
+    """The user's function for an activation, by its name with its package or without."""
+    return custom.find(name, name.rpartition(">")[2])
+
+
+def _lambda(where: str) -> Activation:
+    """The user's function for an activation that is a lambda, which has the layer's name only."""
+    name = where.rpartition("/")[2]
+    own = custom.find(f"{name}/activation")
+    if own is None:
+        raise UnsupportedLayerError(
+            f"Layer '{where}': its activation is a lambda, and code in model files is never run. "
+            "Give a NumPy function(x) for it: "
+            f'recurra.load(path, custom={{"{name}/activation": function}}).'
+        )
+    return Activation("lambda", (), own)
 
 
 def relu_object(config: Config, where: str) -> Activation:
