@@ -60,9 +60,9 @@ def load(
     if os.path.splitext(name)[1].lower() == ".onnx":
         from recurra.runtime.onnx.load import load_graph
 
-        if custom or limits:
-            raise TypeError("custom= and limits are for Keras's files; got an ONNX file.")
-        return Runtime(load_graph(name))
+        if custom or set(limits) - {"max_bytes"}:
+            raise TypeError("For an ONNX file there is no custom=, and of the limits max_bytes.")
+        return Runtime(load_graph(name, **limits))
     from recurra.runtime.build import build
     from recurra.runtime.files import read
 

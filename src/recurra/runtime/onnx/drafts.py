@@ -45,6 +45,7 @@ class Drafts:
         self._count = 0
         self._names: dict[str, int] = {}
         self._inputs: list[tuple[int, str, Shape, str]] = []
+        self._last: dict[int, int] = {}
 
     def number(self) -> int:
         """A new tensor's number."""
@@ -105,6 +106,11 @@ class Drafts:
 
     def last(self, source: int) -> int:
         """Add the last time step of a tensor, as early as it can be had; its number."""
+        if source not in self._last:
+            self._last[source] = self._make_last(source)
+        return self._last[source]
+
+    def _make_last(self, source: int) -> int:
         draft = self.makers.get(source)
         if draft is not None and draft.kind == "recurrent" and source == draft.outputs[0]:
             state = draft.details.get("last")

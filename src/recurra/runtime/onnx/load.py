@@ -10,6 +10,7 @@ from recurra.runtime.build import INSIDE
 from recurra.runtime.errors import ModelFileError
 from recurra.runtime.files.limits import LIMITS
 from recurra.runtime.graph import Graph
+from recurra.runtime.layer import Array
 from recurra.runtime.layers.config import shown
 from recurra.runtime.onnx.description import KEY
 from recurra.runtime.onnx.proto import File
@@ -38,7 +39,11 @@ def load_graph(path: str | os.PathLike[str], *, max_bytes: int = LIMITS.max_byte
         from recurra.runtime.onnx.restore import restore
 
         text, nodes = file.metadata[KEY], file.graph.node
-        graph = _guarded(file, lambda: restore(text, nodes, file.initializer, file.digest))
+
+        def weight(name: str) -> Array:
+            return file.copied(file.initializer(name))
+
+        graph = _guarded(file, lambda: restore(text, nodes, weight, file.digest))
         if graph is not None:
             return graph
     from recurra.runtime.onnx.reading import read_graph

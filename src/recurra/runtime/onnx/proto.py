@@ -46,7 +46,7 @@ class File:
     """
 
     def __init__(self, path: str | os.PathLike[str], max_bytes: int) -> None:
-        self.path, self._left = Path(path), max_bytes
+        self.path, self._left, self._copies = Path(path), max_bytes, 8 * max_bytes
         size = self.path.stat().st_size
         if size > max_bytes:
             raise ModelFileError(
@@ -91,6 +91,17 @@ class File:
                 raise ModelFileError(f"{self.path}: the weight {name!r} is missing.")
             self._arrays[name] = self.array(self._initializers[name])
         return self._arrays[name]
+
+    def copied(self, array: Array) -> Array:
+        """An array of which a copy is about to be made: a small file may ask for many.
+
+        Raises:
+            ModelFileError: if there have been too many.
+        """
+        self._copies -= array.nbytes
+        if self._copies < 0:
+            raise ModelFileError(f"{self.path}: its operators use its weights too often.")
+        return array
 
     def array(self, tensor: Any) -> Array:
         """A tensor's array, of which the size is checked first."""

@@ -94,7 +94,7 @@ class Reader:
         value = self.value(node.inputs[place])
         if not isinstance(value, np.ndarray):
             raise node.unsupported(f"its {what} is computed from the input; it must be constant.")
-        return value
+        return self.file.copied(value)
 
     def view(self, node: Node, place: int) -> View:
         """An input that depends on the model's; several states become one tensor."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -169,7 +170,7 @@ def gather(reader: Reader, node: Node) -> Sequence[Known]:
     if not isinstance(indices, np.ndarray):
         raise node.unsupported("its indices are computed.")
     if isinstance(value, np.ndarray):
-        if value.size > LARGEST_CONSTANT or indices.size > LARGEST_CONSTANT:
+        if value.size * indices.size > LARGEST_CONSTANT:
             raise node.unsupported("it picks from a large constant.")
         return [np.take(value, indices, axis=axis)]
     if isinstance(value, Dims):
@@ -266,8 +267,6 @@ def _sliced(
         free = Size(1, (f"sliced {node.name}",)) if length is None else Size(length)
         return Fill(value.number, (*sizes[:axis], free, *sizes[axis + 1 :]))
     if isinstance(value, Stack) and axis == 0:
-        if not value.items[part]:
-            raise LayoutError("no states are left")
         return Stack(value.items[part])
     view = reader.joined(value) if isinstance(value, Stack) else value
     assert isinstance(view, View)
@@ -307,7 +306,10 @@ def split(reader: Reader, node: Node) -> Sequence[Known]:
 def concat(reader: Reader, node: Node) -> Sequence[Known]:
     values, axis = [reader.value(name) for name in node.inputs], int(node.get("axis", 0))
     if all(isinstance(value, np.ndarray) for value in values):
-        return [np.concatenate([v for v in values if isinstance(v, np.ndarray)], axis=axis)]
+        arrays = [value for value in values if isinstance(value, np.ndarray)]
+        if sum(array.size for array in arrays) > LARGEST_CONSTANT:
+            raise node.unsupported("it joins large constants.")
+        return [np.concatenate(arrays, axis=axis)]
     if all(isinstance(value, (Dims, np.ndarray)) for value in values):
         return [Dims(tuple(size for value in values for size in as_dims(value).sizes))]
     stacks = [value for value in values if isinstance(value, Stack)]
@@ -342,7 +344,7 @@ def arithmetic(reader: Reader, node: Node) -> Known | None:
     values = [reader.value(name) for name in node.inputs[:2]]
     if all(isinstance(value, np.ndarray) for value in values):
         one, two = (value for value in values if isinstance(value, np.ndarray))
-        if max(one.size, two.size) > LARGEST_CONSTANT:
+        if math.prod(np.broadcast_shapes(one.shape, two.shape)) > LARGEST_CONSTANT:
             raise node.unsupported("it computes with large constants.")
         function = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply}.get(node.kind)
         if function is not None:

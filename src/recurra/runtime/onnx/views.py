@@ -16,6 +16,12 @@ import numpy as np
 
 from recurra.runtime.layer import Array
 
+MOST_AXES = 32
+"""Axes of a tensor."""
+
+MOST_STATES = 1000
+"""States that are joined."""
+
 
 class LayoutError(ValueError):
     """The axes do not stand where an operator needs them, as the input's axes were understood."""
@@ -28,7 +34,15 @@ class Size(NamedTuple):
     free: tuple[str, ...] = ()
 
     def times(self, other: Size) -> Size:
-        return Size(self.number * other.number, tuple(sorted((*self.free, *other.free))))
+        """The product.
+
+        Raises:
+            LayoutError: if it is beyond what a tensor's size can be.
+        """
+        number, free = self.number * other.number, (*self.free, *other.free)
+        if abs(number) >= 2**62 or len(free) > MOST_AXES:
+            raise LayoutError("a shape is too large")
+        return Size(number, tuple(sorted(free)))
 
     def known(self) -> int | None:
         """The number, if it does not hang on free axes."""
@@ -113,6 +127,8 @@ class View:
 
     def unsqueezed(self, places: Sequence[int]) -> View:
         rank = len(self.axes) + len(places)
+        if rank > MOST_AXES:
+            raise LayoutError(f"{rank} axes")
         new, axes = {n % rank for n in places}, iter(self.axes)
         return replace(self, axes=tuple(() if n in new else next(axes) for n in range(rank)))
 
@@ -184,6 +200,10 @@ class Stack:
 
     items: tuple[View, ...]
 
+    def __post_init__(self) -> None:
+        if not 0 < len(self.items) <= MOST_STATES:
+            raise LayoutError(f"{len(self.items)} states")
+
     def dims(self) -> tuple[Size, ...]:
         return (Size(len(self.items)), *self.items[0].dims())
 
@@ -194,6 +214,10 @@ class Dims:
 
     sizes: tuple[Size, ...]
     scalar: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.sizes) > MOST_AXES:
+            raise LayoutError(f"a shape of {len(self.sizes)} axes")
 
 
 @dataclass(frozen=True)
@@ -220,8 +244,8 @@ def as_dims(value: Known) -> Dims:
     if isinstance(value, Dims):
         return value
     if isinstance(value, np.ndarray) and value.dtype.kind in "iu" and value.ndim < 2:
-        if value.size > 64:
-            raise LayoutError("a shape of more than 64 axes")
+        if value.size > MOST_AXES:
+            raise LayoutError(f"a shape of {value.size} axes")
         return Dims(tuple(Size(int(n)) for n in value.reshape(-1)), value.ndim == 0)
     raise LayoutError("a shape is computed from the data")
 
