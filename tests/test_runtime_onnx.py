@@ -343,9 +343,15 @@ def test_an_unchecked_file_does_not_replace_another(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_damaged_files_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("described", [True, False])
+def test_damaged_files_are_refused(described: bool, tmp_path: Path) -> None:
     path, bad = tmp_path / "model.onnx", tmp_path / "bad.onnx"
     export(chain(recurrent("LSTM", return_sequences=True)), path)
+    if not described:
+        proto = onnx.load(path)
+        del proto.metadata_props[:]
+        onnx.save(proto, path)
+        assert recurra.load(path).predict(random(2, 3, FEATURES)).shape == (2, 3, UNITS)
     data = path.read_bytes()
     for end in range(0, len(data), 97):
         bad.write_bytes(data[:end])

@@ -269,6 +269,20 @@ class Runtime:
         """
         return self.program().plan.state_bytes
 
+    def export_onnx(self, path: str | os.PathLike[str], *, stateful: bool = False) -> None:
+        """Write the model as an ONNX file; see `recurra.runtime.onnx.export`.
+
+        Args:
+            path: of the file.
+            stateful: whether states are inputs and outputs, to go on step by step.
+
+        Example:
+            >>> model.export_onnx("model.onnx", stateful=True)
+        """
+        from recurra.runtime.onnx import export
+
+        export(self, path, stateful=stateful)
+
     def summary(self, print_fn: Callable[[str], Any] = print) -> None:
         """Print a table of the layers: types, shapes, parameters, what each is called on.
 
