@@ -250,9 +250,14 @@ def test_a_reader_that_goes_away_loses_nothing_but_what_it_did_not_read(
     os.close(write)
     taken = b""
     while taken.count(b"\n") < lines_read:
-        taken += os.read(read, 1 << 12)
-    waiting = _fill(read)  # what is in the pipe counts as written
+        part = os.read(read, 1 << 12)
+        assert part
+        taken += part
+    process.send_signal(signal.SIGSTOP)  # so that it writes nothing while its reader goes
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+    waiting = _bytes_in(read)  # they count as written
     os.close(read)
+    process.send_signal(signal.SIGCONT)
     _, err, code = finish(process)
     assert code == -signal.SIGPIPE
     assert b"lines that were read have no result; the state is that after" in err
@@ -265,13 +270,16 @@ def test_a_reader_that_goes_away_loses_nothing_but_what_it_did_not_read(
     assert rest == results[written]
 
 
-def _fill(pipe: int) -> int:
-    """Wait until a pipe gets no more, because it is full; how many bytes are in it."""
-    before, now = -1, 0
-    while now == 0 or now != before:
-        time.sleep(0.3)
-        before, now = now, _bytes_in(pipe)
-    return now
+def _fill(pipe: int) -> None:
+    """Wait until a pipe gets no more, because it is full."""
+    deadline = time.monotonic() + 60
+    before, same = 0, 0
+    while same < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+        now = _bytes_in(pipe)
+        same = same + 1 if now == before > 30_000 else 0
+        before = now
 
 
 def _bytes_in(pipe: int) -> int:
@@ -289,7 +297,7 @@ def test_a_reader_that_does_not_read_is_not_waited_for(models, tmp_path, long):
     assert process.wait(timeout=60) == -signal.SIGTERM
     done = process.stdout.read().splitlines(keepends=True)
     assert done == results[: len(done)]
-    assert f"after {len(done)} results".encode() in process.stderr.read()
+    assert f"the state is that after {len(done)} results".encode() in process.stderr.read()
     arguments = ("stream", models / "steps.keras", "--resume", state)
     rest, _, code = finish(start(*arguments), b"".join(lines[len(done) :]))
     assert code == 0
