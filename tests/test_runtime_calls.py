@@ -318,7 +318,7 @@ def test_functions_of_the_users_are_activations(folder: Path, ending: str) -> No
     )
     path = folder / f"activations.{ending}"
     model.save(path)
-    with pytest.raises(UnsupportedLayerError, match=r"'tests>crooked'.*\{\"crooked\": function\}"):
+    with pytest.raises(UnsupportedLayerError, match=r"'tests>crooked'.*\{'crooked': function\}"):
         recurra.load(path)
     own: dict[str, Any] = {"crooked": lambda x: np.sign(x) * x * x}
     with pytest.raises(UnsupportedLayerError, match=r"is a lambda.*\{\"doubled/activation\": func"):

@@ -18,6 +18,8 @@ MODELS = ("Functional", "Sequential", "Model")
 
 _KERAS = ("keras", "tf_keras", "tensorflow.keras", "tensorflow.python.keras")
 
+_LONGEST_NAME = 1000
+
 _OPERATIONS = ("keras.src.ops", "keras.ops")
 
 
@@ -67,12 +69,17 @@ def describe(entry: Any, where: str) -> Description:
     name = entry.get("name", config.get("name", full.lower()))
     if not isinstance(name, str):
         raise ModelFileError(f"'{where}': a {full} is named {shown(name)}; expected a string.")
+    if max(len(full), len(name)) > _LONGEST_NAME:
+        raise ModelFileError(
+            f"'{where}': a layer's class or name is {shown(full)}, {shown(name)}; at most "
+            f"{_LONGEST_NAME} characters are read."
+        )
     class_name = full.rpartition(">")[2]
     registered = entry.get("registered_name") or full
     shared = entry.get("shared_object_id")
     return Description(
         class_name,
-        registered if isinstance(registered, str) else full,
+        registered if isinstance(registered, str) and len(registered) <= _LONGEST_NAME else full,
         config,
         name,
         _kind(entry, full),

@@ -153,7 +153,7 @@ def _named(name: str, where: str) -> Activation:
             f"Layer '{where}': its activation {shown(name)} is none of Keras's own, and code in "
             "model files is never run. Save the model with one of Keras's activations there, or "
             "give a NumPy function(x) for it: "
-            f'recurra.load(path, custom={{"{name.rpartition(">")[2]}": function}}).'
+            f"recurra.load(path, custom={{{shown(name.rpartition('>')[2])}: function}})."
         )
     return make(known)
 
