@@ -165,6 +165,20 @@ def test_wrong_numbers_of_inputs_are_explained(several: Any) -> None:
         several.predict(x, mask={"place": np.ones((6, 2), bool)})
 
 
+def test_inputs_may_differ_in_length_where_the_model_lets_them(folder: Path) -> None:
+    keras.utils.set_random_seed(0)
+    inputs = [keras.Input((None, 3), name=name) for name in ("a", "b")]
+    apart = keras.Model(inputs, layers.Concatenate()([layers.GRU(2)(x) for x in inputs]))
+    model = recurra.load(saved(folder, apart, "apart"))
+    x = [zoo.numbers(7, 3), zoo.numbers(5, 3)]
+    np.testing.assert_allclose(model.predict(x), apart.predict(x, verbose=0), atol=1e-5)
+    assert model.open().step(x[0][0, 0], x[1][0, 0]).shape == (4,)
+    together = keras.Model(inputs, layers.GRU(2)(layers.Add()(inputs)))
+    model = recurra.load(saved(folder, together, "together"))
+    with pytest.raises(ValueError, match=r"'add.*\(6, 7, 3\), \(6, 5, 3\)"):
+        model.predict(x)
+
+
 def test_indices_outside_of_the_table_are_named(folder: Path) -> None:
     model = keras.Sequential([layers.Embedding(5, 2), layers.Bidirectional(layers.GRU(2))])
     model.build((None, 4))

@@ -54,7 +54,17 @@ class Interpreter:
                 own = _explicit(arguments["mask"], len(own))
             # As in Keras, numbers that overflow become infinite, without a word.
             with np.errstate(all="ignore"):
-                result = node.layer.compute(Call([array for array, _ in given], own, arguments))
+                call = Call([array for array, _ in given], own, arguments)
+            try:
+                result = node.layer.compute(call)
+            except (ValueError, IndexError) as error:
+                if node.layer.where in str(error):
+                    raise
+                shapes = ", ".join(str(array.shape) for array in call.inputs)
+                raise ValueError(
+                    f"Layer '{node.layer.where}' ({node.layer.keras_class}) cannot take inputs of "
+                    f"shapes {shapes}: {error}"
+                ) from error
             if node.layer.takes_masks:
                 _take_masks(values, [array for array, _ in given])
             for tensor, array, mask in zip(node.outputs, result.outputs, result.masks, strict=True):

@@ -348,7 +348,12 @@ class Runtime:
         """One batch."""
         ready = [arrays.converted(a, spec) for a, spec in zip(given, self.inputs, strict=True)]
         try:
-            return self.program().predict(ready, masks)
+            program = self.program()
+            timed = zip(ready, program.inputs, strict=True)
+            if len({array.shape[1] for array, spec in timed if spec.timed}) <= 1:
+                return program.predict(ready, masks)
+            # A plan's inputs go side by side; whole sequences may differ in length.
+            return self._interpreter.run(ready, masks)
         except StreamingError:
             return self._interpreter.run(ready, masks)
 
