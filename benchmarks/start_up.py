@@ -70,7 +70,7 @@ def make_model(folder: Path) -> None:
     program = """
 import os; os.environ["KERAS_BACKEND"] = "jax"
 import keras
-from recurra.runtime.onnx.export import export
+from recurra.runtime.onnx import export
 keras.utils.set_random_seed(0)
 inner = [keras.layers.LSTM(64), keras.layers.Dense(1)]
 keras.Sequential([keras.Input((None, 8)), *inner]).save("model.keras")

@@ -29,7 +29,7 @@ import torch
 
 import recurra
 from recurra import _engine
-from recurra.runtime.onnx.export import export
+from recurra.runtime.onnx import export
 from tables import keep, machine, record_option, show
 
 # units of the LSTMs, features, steps of Recurra; the others' shares of them
