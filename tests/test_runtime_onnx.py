@@ -106,7 +106,7 @@ def chain(*layers: Layer, shape: tuple[int | None, ...] = (None, None, FEATURES)
 @pytest.fixture(autouse=True, scope="module")
 def _quick_compilation() -> Iterator[None]:
     """Compiling takes longer than everything else here."""
-    before = jax.config.jax_disable_most_optimizations
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
