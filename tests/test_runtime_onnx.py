@@ -452,3 +452,49 @@ def test_layers_without_a_writer_are_named(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedLayerError, match=r"\(Conv1DTranspose\): this layer cannot be"):
         export(graph, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def fixed_time(*, ids: bool, sequences: bool) -> Any:
+    """A model for six time steps exactly, with masks."""
+    keras.utils.set_random_seed(1)
+    first = keras.layers.Masking()
+    if ids:
+        first = keras.layers.Embedding(5, FEATURES, mask_zero=True)
+    return keras.Sequential(
+        [
+            keras.Input((6,) if ids else (6, FEATURES)),
+            first,
+            keras.layers.LSTM(6, return_sequences=sequences),  # as many units as time steps
+            keras.layers.LayerNormalization(),
+            keras.layers.Dense(6),
+        ]
+    )
+
+
+@pytest.mark.parametrize("sequences", [False, True], ids=["last", "sequences"])
+@pytest.mark.parametrize("ids", [False, True], ids=["numbers", "indices"])
+def test_stateful_files_of_models_with_fixed_time_take_single_steps(
+    tmp_path: Path, ids: bool, sequences: bool
+) -> None:
+    model = fixed_time(ids=ids, sequences=sequences)
+    model.save(tmp_path / "model.keras")
+    x = RNG.integers(0, 5, (2, 6)) if ids else random(2, 6, FEATURES)
+    x[0, 4:] = 0  # padding
+    report = export(tmp_path / "model.keras", tmp_path / "model.onnx", stateful=True)
+    assert report.inputs[0].shape[1] == "time_steps"
+    runner = session(tmp_path / "model.onnx")
+    states = [np.zeros((2, 6), np.float32) for _ in report.states]
+    steps = []
+    for t in range(6):
+        given = [x[:, t : t + 1].astype(report.inputs[0].dtype), *states]
+        named = {port.name: array for port, array in zip(report.inputs, given, strict=True)}
+        output, *states = runner.run(None, named)
+        steps.append(output)
+    found = np.concatenate(steps, axis=1) if sequences else steps[-1]
+    expected = model.predict(x, verbose=0)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+def test_a_folder_that_there_is_not_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere"):
+        export(chain(recurrent("GRU")), tmp_path / "nowhere" / "model.onnx")

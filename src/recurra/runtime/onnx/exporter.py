@@ -85,6 +85,7 @@ def export(model: Any, path: str | os.PathLike[str], *, stateful: bool = False) 
     graph = _graph(model)
     if stateful:
         _require_stream(graph)
+        graph = _with_free_time(graph)
     b, ports = write_graph(graph, stateful=stateful)
     proto = _model(graph, b, *ports)
     if proto.ByteSize() > LARGEST:
@@ -230,8 +231,44 @@ def _require_stream(graph: Graph) -> None:
     program_of(graph)
 
 
+def _with_free_time(graph: Graph) -> Graph:
+    """The graph of a model that streams, for calls of any number of time steps.
+
+    Models may fix the number; it then stands in the shapes of all tensors that have time: those of
+    (batch, time_steps, features), and inputs of indices.
+    """
+    timed = [t for t in graph.inputs if len(t.shape) == 3 or t.dtype != "float32"]
+    fixed = {t.shape[1] for t in timed if len(t.shape) > 1} - {None}
+    ids = {t.index for t in timed if len(t.shape) == 2}
+
+    def freed(tensor: Tensor) -> Tensor:
+        shape = tensor.shape
+        if (len(shape) == 3 or tensor.index in ids) and shape[1] in fixed:
+            return replace(tensor, shape=(shape[0], None, *shape[2:]))
+        return tensor
+
+    nodes = [
+        replace(
+            node,
+            inputs=[freed(tensor) for tensor in node.inputs],
+            outputs=[freed(tensor) for tensor in node.outputs],
+        )
+        for node in graph.nodes
+    ]
+    return replace(
+        graph,
+        inputs=[freed(tensor) for tensor in graph.inputs],
+        outputs=[freed(tensor) for tensor in graph.outputs],
+        nodes=nodes,
+    )
+
+
 def _replace(path: Path, data: bytes) -> None:
     """Write a file in one piece: beside its place first, then there."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"{path}: there is no folder {str(path.parent)!r}; make it, or name another file."
+        )
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
