@@ -240,3 +240,17 @@ def test_single_steps_are_not_taken_for_a_sequence(tmp_path: Path) -> None:
     save(module, (torch.zeros(1, STEPS, FEATURES),), path, True, None)
     with pytest.raises(UnsupportedLayerError, match="dynamo=False"):
         recurra.load(path)
+
+
+def test_weights_may_be_computed_from_others() -> None:
+    module = torch.nn.GRU(3, 4, batch_first=True)
+    torch.nn.utils.parametrizations.weight_norm(module, "weight_hh_l0")
+    x = torch.randn(2, 5, 3)
+    expected = module(x)[0].detach().numpy()
+    output, _ = recurra.from_torch(module).predict(x.numpy())
+    np.testing.assert_allclose(output, expected, rtol=0, atol=1e-5)
+
+
+def test_modules_without_values_are_refused() -> None:
+    with pytest.raises(ValueError, match="'meta', where weight_ih_l0 has no values"):
+        recurra.from_torch(torch.nn.LSTM(3, 4, device="meta"))

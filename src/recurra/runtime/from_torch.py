@@ -72,8 +72,15 @@ def from_torch(module: Any) -> Runtime:
             f"from_torch(module) got an LSTM with proj_size={module.proj_size}: Keras has no "
             "projections. Use proj_size=0."
         )
-    parameters = {name: _array(value) for name, value in module.state_dict().items()}
     directions = 2 if module.bidirectional else 1
+    kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if module.bias else 2]
+    # As attributes: `state_dict` has what a weight is computed from where it is parametrized.
+    parameters = {
+        name: _array(name, getattr(module, name))
+        for layer in range(module.num_layers)
+        for suffix in ("", "_reverse")[:directions]
+        for name in [f"{kind}_l{layer}{suffix}" for kind in kinds]
+    }
     return Runtime(_graph(mode, parameters, module.num_layers, directions))
 
 
@@ -82,8 +89,13 @@ def _kind(module: Any) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _array(value: Any) -> Array:
+def _array(name: str, value: Any) -> Array:
     """A parameter as float32, on the CPU."""
+    if getattr(value, "is_meta", False):
+        raise ValueError(
+            f"from_torch(module) got a module on the device 'meta', where {name} has no values: "
+            "load its weights on the CPU first (module.to_empty(device='cpu'), load_state_dict)."
+        )
     return np.array(value.detach().cpu().float().numpy(), np.float32)
 
 
