@@ -129,6 +129,13 @@ def _two_inputs(keras: Any) -> Any:
     return keras.Model([past, place], layers.Dense(1, name="answer")(joined))
 
 
+def _side_by_side(keras: Any) -> Any:
+    """Two inputs whose features are joined at each step."""
+    left, right = keras.Input((None, 2), name="left"), keras.Input((None, 1), name="right")
+    joined = keras.layers.Concatenate()([left, right])
+    return keras.Model([left, right], keras.layers.LSTM(2)(joined))
+
+
 def _with_state(keras: Any) -> Any:
     """A row for each step, and two states."""
     inputs = keras.Input((None, FEATURES))
@@ -146,6 +153,7 @@ MODELS = {
     "rows": _rows,
     "tokens": _tokens,
     "two_inputs": _two_inputs,
+    "side_by_side": _side_by_side,
     "with_state": _with_state,
 }
 

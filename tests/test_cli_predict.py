@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -199,6 +200,54 @@ def test_indices_are_sequences_of_tokens(models, tmp_path):
     assert "<stdin>:2: column 1: got '1.5', expected an integer" in result.stderr
 
 
+def test_an_index_beyond_the_table_is_named_and_skipped(models, tmp_path):
+    text = "3\n10\n1\n-1\n4\n"
+    arguments = ("predict", models / "tokens.keras", "-")
+    error = call(*arguments, stdin=text, code=1).stderr
+    assert error.startswith("Error: <stdin>:2: column 1: got '10', expected an index from 0 to 9;")
+    expected = predicted(models, "tokens", np.array([[3, 1, 4]]))[0]
+    result = call(*arguments, "--skip-bad", stdin=text)
+    assert "skipped 2 bad rows; the first: <stdin>:2: column 1" in result.stderr
+    assert np.array_equal(read_csv(result.stdout)[1], expected)
+    error = call(*arguments, "--missing=-1", stdin="3\nNA\n", code=1).stderr
+    assert "<stdin>:2: column 1: got --missing -1 for 'NA', expected an index from" in error
+
+    text = "[3, 1, 4]\n[3, 10, 4]\n[3, 1, 4]\n"
+    arguments = (*arguments, "--input-format=jsonl", "--output-format=jsonl")
+    error = call(*arguments, stdin=text, code=1).stderr
+    assert error.startswith("Error: <stdin>:2: time step 2: column 1: got 10, expected an index")
+    result = call(*arguments, "--skip-bad", stdin=text)
+    found = [json.loads(line)["prediction"] for line in result.stdout.splitlines()]
+    assert np.array_equal(np.float32(found), [expected, expected])
+
+    np.save(tmp_path / "ids.npy", [[3, 1, 4], [3, 1, 99]])
+    error = call("predict", models / "tokens.keras", tmp_path / "ids.npy", code=1).stderr
+    assert "ids.npy: sequence 2: time step 3: column 1: got 99, expected an index" in error
+
+
+def test_an_index_beyond_the_table_names_its_layer(models):
+    with pytest.raises(ValueError, match=r"Embedding 'embedding[_0-9]*': indices .* got 10"):
+        recurra.load(models / "tokens.keras").open().step(10)
+
+
+def test_a_sample_that_the_model_refuses_is_named_and_skipped(models):
+    """Its inputs have different numbers of time steps, which the first layer cannot join."""
+    good = {"left": [[1, 2], [3, 4]], "right": [[1], [2]]}
+    bad = {"left": [[1, 2], [3, 4]], "right": [[1], [2], [3]]}
+    text = "".join(json.dumps(sample) + "\n" for sample in (good, bad, good))
+    arguments = ("predict", models / "side_by_side.keras", "-", "--input-format=jsonl")
+    error = call(*arguments, stdin=text, code=1).stderr
+    words = "the inputs have different numbers of time steps ('left' 2, 'right' 3): "
+    assert error.startswith(f"Error: <stdin>:2: {words}")
+    assert error.count("\n") == 1
+    result = call(*arguments, "--output-format=jsonl", "--skip-bad", stdin=text)
+    assert result.stderr.startswith(
+        f"recurra predict: skipped 1 bad row; the first: <stdin>:2: {words}"
+    )
+    assert len(set(result.stdout.splitlines())) == 1
+    assert result.stdout.count("\n") == 2
+
+
 def test_samples_of_an_array_keep_their_shape(models, tmp_path):
     values = numbers(6 * 4).reshape(6, 4, 3)
     np.save(tmp_path / "data.npy", values)
@@ -334,6 +383,37 @@ def test_results_come_before_the_input_has_ended(models, unbuffered):
     session = recurra.load(models / "steps.keras").open()
     expected = session.run(np.tile(numbers(2048), (3, 1)))
     assert np.array_equal(read_csv("names\n" + out.decode())[1], expected)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_leaves_no_part_of_a_file(models, tmp_path, name):
+    out = tmp_path / "out.csv"
+    out.write_text("old")
+    process = start("predict", models / "steps.keras", "-", "-o", out, bufsize=0)
+    process.stdin.write(csv_text(numbers(2048)).encode())
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.iterdir())) == 1:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(getattr(signal, name))
+    assert process.wait(timeout=60) == -getattr(signal, name)
+    assert process.stderr.read() == b""
+    assert list(tmp_path.iterdir()) == [out]
+    assert out.read_text() == "old"
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("command", ["predict", "stream", "info"])
+def test_a_closed_stream_is_told(models, command, number):
+    if (command, number) == ("info", 0):
+        pytest.skip("reads nothing")
+    data = ["-"] if command == "predict" else []
+    process = start(command, models / "steps.keras", *data, preexec_fn=lambda: os.close(number))
+    _, err = process.communicate(b"" if number == 0 else b"1,2,3\n", timeout=60)
+    assert process.returncode == 1
+    assert err.startswith(b"Error: " + (b"stdin", b"stdout")[number] + b" is closed; ")
+    assert err.count(b"\n") == 1
 
 
 def test_a_file_that_is_no_model_is_told(models, tmp_path, table):

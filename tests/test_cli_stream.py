@@ -137,6 +137,41 @@ def test_columns_are_chosen_and_carried_over_by_name(models):
     assert np.array_equal(found, whole(models, "steps", values))
 
 
+def test_a_first_line_of_missing_cells_is_a_time_step(models):
+    for first in (b",,", b"NA,,null"):
+        text = first + b"\n1,2,3\n"
+        out, err, code = finish(start("stream", models / "steps.keras", "--missing", "0"), text)
+        assert (err, code) == (b"", 0)
+        expected = whole(models, "steps", np.float32([[0, 0, 0], [1, 2, 3]]))
+        assert np.array_equal(rows_of(out), expected)
+
+
+def test_a_run_that_goes_on_takes_no_line_for_names_unless_they_are_asked_for(models, tmp_path):
+    arguments = ("stream", models / "steps.keras", "--resume", tmp_path / "state.bin")
+    expected = whole(models, "steps", np.float32([[1, 2, 3], [4, 5, 6], [7, 8, 9]]))
+    out, err, code = finish(start(*arguments), b"a,b,c\n1,2,3\n")
+    assert (err, code) == (b"", 0)
+    again, err, code = finish(start(*arguments), b"a,b,c\n4,5,6\n")
+    assert (again, code) == (b"", 1)
+    assert err.startswith(b"Error: <stdin>:1: column 1: got 'a', expected a number")
+    out += finish(start(*arguments, "--header"), b"a,b,c\n4,5,6\n")[0]
+    out += finish(start(*arguments, "--columns=c,b,a"), b"c,b,a\n9,8,7\n")[0]
+    found = rows_of(out)
+    assert np.array_equal(found[:2], expected[:2])
+    session = recurra.load(models / "steps.keras").open()
+    for row in ([1, 2, 3], [4, 5, 6]):
+        session.step(np.float32(row))
+    assert np.array_equal(found[2], session.step(np.float32([9, 8, 7])))
+
+
+def test_a_carriage_return_ends_no_line(models):
+    out, err, code = finish(
+        start("stream", models / "steps.keras", "--keep", "1"), b"x\ry,1,2,3\nz,4,5,6\n"
+    )
+    assert (err, code) == (b"", 0)
+    assert [line.split(b",")[0] for line in out.split(b"\n")] == [b'"x\ry"', b"z", b""]
+
+
 BAD = [
     (b"1,n/a,3", "column 2: got 'n/a', expected a number"),
     (b"1,2", "got 2 columns, expected 3"),
@@ -368,6 +403,8 @@ def test_a_state_that_is_not_this_models_is_refused_and_kept(models, tmp_path, c
         ("steps", ["--resume", "/no/such/folder/state"], b"", 1, "there is no folder"),
         ("steps", ["--resume", "{models}/steps.keras"], b"", 2, "is the model"),
         ("steps", ["--resume", "{models}"], b"", 1, "is a folder"),
+        ("steps", ["--resume", "-"], b"1,2,3\n", 2, "--resume '-': the state needs a file"),
+        ("steps", ["--resume", ""], b"1,2,3\n", 2, "--resume '': the state needs a file"),
         ("steps", ["--resume", "new.bin"], b"1,2\n", 1, "has 2 columns, but the model takes 3"),
         ("steps", ["--columns", "a,b,d"], b"a,b,c\n", 1, "no column 'd'; there are a, b, c"),
         ("steps", [], b"[1, 2, 3]\n", 1, "add --format jsonl"),

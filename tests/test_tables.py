@@ -32,9 +32,9 @@ def form(*shapes, dtype="float32", outputs=((None, 1),)):
             for name, shape in zip(names, shapes, strict=True)
         ]
 
-    return Form(
-        SimpleNamespace(inputs=specs("x", shapes, dtype), outputs=specs("y", outputs, "float32"))
-    )
+    graph = SimpleNamespace(inputs=[], nodes=[])
+    inputs, results = specs("x", shapes, dtype), specs("y", outputs, "float32")
+    return Form(SimpleNamespace(inputs=inputs, outputs=results, graph=graph))
 
 
 SEQUENCES = form((None, None, 2))
@@ -55,6 +55,22 @@ def csv_table(tmp_path, text, **settings):
     path = tmp_path / "data.csv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return CsvTable(str(path), **settings)
+
+
+@pytest.mark.parametrize(
+    ("first", "named"),
+    [
+        ("a,b", True),
+        (",b", True),  # beside the index that some programs write
+        (",", False),
+        ("NA,b", False),
+        ("a,NaN", False),
+        ("a,", False),
+        ("a,1", False),
+    ],
+)
+def test_a_first_row_has_names_if_no_cell_is_a_number_or_absent(tmp_path, first, named):
+    assert (csv_table(tmp_path, f"{first}\n1,2\n").names is not None) == named
 
 
 def json_table(tmp_path, text, model=SEQUENCES):
@@ -237,7 +253,10 @@ def test_json_objects_with_an_array_for_each_input(tmp_path):
         ('{"a": [1], "b": 2}', "column 'a': got [1], expected a number"),
         ("[1, 2]", "expected an object"),
         ("[" * 100_000, "not JSON: nested too deep"),
-        ('{"a": ' + "9" * 5000 + ', "b": 2}', "not JSON"),
+        (
+            '{"a": ' + "9" * 5000 + ', "b": 2}',
+            "got an integer of more than 4300 digits, expected numbers",
+        ),
     ],
 )
 def test_bad_json_is_told_with_file_line_and_column(tmp_path, line, words):

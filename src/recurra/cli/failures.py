@@ -26,9 +26,11 @@ def told() -> Iterator[None]:
 
     A traceback is left to what nobody expected.
     """
+    _occupy()
     try:
         yield
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except UsageError as error:
         _exit(str(error), 2)
     except BrokenPipeError:
@@ -57,12 +59,29 @@ def die_by(name: str) -> NoReturn:
 
 def note(command: str, words: str) -> None:
     """A remark on stderr that stops nothing."""
-    print(f"recurra {command}: {words}", file=sys.stderr, flush=True)
+    _say(f"recurra {command}: {words}")
 
 
 def _exit(message: str, code: int) -> NoReturn:
-    print(f"Error: {message}", file=sys.stderr, flush=True)
+    _say(f"Error: {message}")
     raise typer.Exit(code) from None
+
+
+def _say(line: str) -> None:
+    if sys.stderr is not None:  # closed; print would take stdout instead
+        print(line, file=sys.stderr, flush=True)
+
+
+def _occupy() -> None:
+    """Let no file get the descriptor of a standard stream that is closed.
+
+    What is put there can be neither read as stdin nor written as stdout or stderr.
+    """
+    for number, mode in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_RDONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, mode)  # takes the lowest number that is free
 
 
 def _words(error: Exception) -> str:
@@ -74,7 +93,7 @@ def _words(error: Exception) -> str:
 
 def _silence() -> None:
     """Let Python's own flush of stdout at its end find no broken pipe."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(AttributeError, OSError, ValueError):
         sink = os.open(os.devnull, os.O_WRONLY)
         os.dup2(sink, sys.stdout.fileno())
         os.close(sink)

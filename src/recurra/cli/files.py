@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import secrets
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
@@ -38,13 +38,14 @@ def replacing(path: str) -> Iterator[IO[bytes]]:
         with open(target, "wb") as file:
             yield file
         return
+    folder, name = os.path.split(target)
+    partial = os.path.join(folder, f".{name}.{secrets.token_hex(6)}.partial")
+    _partial.add(partial)  # before it is there, so that no signal comes in between
     try:
-        number, partial = tempfile.mkstemp(
-            prefix=f".{os.path.basename(target)}.", suffix=".partial", dir=os.path.dirname(target)
-        )
-    except OSError as error:
-        raise CommandError(f"{path}: cannot be written: {error.strerror}.") from None
-    try:
+        try:
+            number = os.open(partial, _NEW, 0o600)
+        except OSError as error:
+            raise CommandError(f"{path}: cannot be written: {error.strerror}.") from None
         with os.fdopen(number, "wb") as file:
             yield file
             file.flush()
@@ -55,10 +56,39 @@ def replacing(path: str) -> Iterator[IO[bytes]]:
         with contextlib.suppress(OSError):
             os.unlink(partial)
         raise
+    finally:
+        _partial.discard(partial)
+
+
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+_partial: set[str] = set()
+"""Files that are being written under other names than they will have."""
+
+
+def discard_partial() -> None:
+    """Remove what is being written, for a process that ends where it is."""
+    for path in list(_partial):
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def standard_input() -> IO[bytes]:
+    """Standard input's bytes; CommandError if it is closed."""
+    if sys.stdin is None:
+        raise CommandError("stdin is closed; give it something to read, as by < data.csv")
+    return sys.stdin.buffer
+
+
+def require_output() -> None:
+    """Raise CommandError if standard output is closed."""
+    if sys.stdout is None:
+        raise CommandError("stdout is closed; give it somewhere to write, as by > results.csv")
 
 
 @contextlib.contextmanager
 def _standard_output() -> Iterator[IO[bytes]]:
+    if sys.stdout is None:
+        raise CommandError("stdout is closed; name a file to write: -o out.csv")
     file: IO[bytes] = sys.stdout.buffer
     if not isinstance(file, io.RawIOBase):
         yield file

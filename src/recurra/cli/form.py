@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ class Input:
         steps: whether it has time steps.
         time_steps: how many; None if any number.
         integer: whether it takes indices.
+        limit: how many indices its Embedding has; None if it has none.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Input:
     steps: bool
     time_steps: int | None
     integer: bool
+    limit: int | None = None
 
     @property
     def width(self) -> int:
@@ -62,7 +64,11 @@ class Form:
     """
 
     def __init__(self, runtime: Any, *, stepwise: bool = False) -> None:
-        self.inputs = [_input(tensor, stepwise) for tensor in runtime.inputs]
+        limits = _limits(runtime.graph)
+        self.inputs = [
+            replace(_input(tensor, stepwise), limit=limits.get(index))
+            for index, tensor in enumerate(runtime.inputs)
+        ]
         several = len(runtime.outputs) > 1
         self._names = [tensor.name for tensor in runtime.outputs]
         self.outputs = [
@@ -92,6 +98,11 @@ class Form:
     def integers(self) -> list[bool]:
         """For each column, whether it has to be an integer."""
         return [entry.integer for entry in self.inputs for _ in range(entry.width)]
+
+    @property
+    def limits(self) -> list[int | None]:
+        """For each column, how many indices its Embedding has, from 0; None if it has none."""
+        return [entry.limit for entry in self.inputs for _ in range(entry.width)]
 
     def split(self, values: Array, *, sequence: bool) -> list[Array]:
         """Columns to inputs: (..., width) to one array per input, float32 or int32.
@@ -172,6 +183,26 @@ def _input(tensor: Any, stepwise: bool) -> Input:
             "free sizes; use recurra.load(...).predict(...) from Python."
         )
     return Input(tensor.name, shape[1:], True, shape[0], integer)
+
+
+_MOVING = ("Dropout", "Identity", "Flatten", "Reshape", "Permute", "RepeatVector", "WithMask")
+"""Layers that leave indices what they are."""
+
+
+def _limits(graph: Any) -> dict[int, int]:
+    """For the inputs that Embeddings read, by their places, the size of the smallest."""
+    places = {tensor.index: place for place, tensor in enumerate(graph.inputs)}
+    limits: dict[int, int] = {}
+    for node in graph.nodes:
+        origins = [places[tensor.index] for tensor in node.inputs if tensor.index in places]
+        if not origins:
+            continue
+        if node.layer.keras_class == "Embedding":
+            size = node.layer.input_dim
+            limits[origins[0]] = min(size, limits.get(origins[0], size))
+        elif node.layer.keras_class in _MOVING:
+            places.update({tensor.index: origins[0] for tensor in node.outputs})
+    return limits
 
 
 def _tell_apart(outputs: list[Output]) -> None:

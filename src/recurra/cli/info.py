@@ -25,7 +25,9 @@ def info(
     """Tell what a model takes and gives, its layers, and whether it streams."""
     with told():
         from recurra.cli.facts import facts_of
+        from recurra.cli.files import require_output
 
+        require_output()
         facts = facts_of(model)
         if as_json:
             import json

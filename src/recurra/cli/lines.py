@@ -96,6 +96,7 @@ class Lines:
             self._number,
             missing=self._missing,
             skip_bad=self._skip_bad,
+            limits=self._form.limits,
         )
 
     _number: Callable[[Any], float] = staticmethod(float)
@@ -124,13 +125,27 @@ class Lines:
 
 
 class CsvLines(Lines):
-    """Lines of CSV; the first is taken for names if none of its cells is a number."""
+    """Lines of CSV; the first may have names.
+
+    Args:
+        arguments: of `Lines`, as `settings`.
+        delimiter: one character.
+        header: whether the first line has names; None to see for itself: it has if all its cells
+            are names, as `is_header` says.
+        goes_on: the lines go on where others ended. Without a word about a header, the first then
+            has names only if it has all that are asked for by name.
+    """
 
     def __init__(
-        self, *arguments: Any, delimiter: str = ",", header: bool | None = None, **settings: Any
+        self,
+        *arguments: Any,
+        delimiter: str = ",",
+        header: bool | None = None,
+        goes_on: bool = False,
+        **settings: Any,
     ) -> None:
         super().__init__(*arguments, **settings)
-        self._delimiter, self._header = delimiter, header
+        self._delimiter, self._header, self._goes_on = delimiter, header, goes_on
 
     _number = staticmethod(from_text)
 
@@ -146,9 +161,14 @@ class CsvLines(Lines):
         if text[0] in "{[" and self._delimiter != text[0]:
             raise Bad("got JSON, expected CSV: add --format jsonl")
         row = self.cells(text)
-        named = is_header(row) if self._header is None else self._header
-        names = [name.strip() for name in row] if named else None
-        self._choose(names, len(row), () if named else row)
+        names = [name.strip() for name in row]
+        named = self._header
+        if named is None:
+            named = is_header(row)
+            if self._goes_on:
+                asked = [*self._wanted.columns, *self._wanted.keep]
+                named = named and bool(asked) and all(name in names for name in asked)
+        self._choose(names if named else None, len(row), () if named else row)
         return None if named else row
 
 

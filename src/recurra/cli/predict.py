@@ -142,6 +142,7 @@ def predict(
         from recurra.cli.form import Form, choose_outputs
         from recurra.cli.models import load
         from recurra.cli.predicting import Predictor, make_plan
+        from recurra.cli.signals import cleaned_up
         from recurra.cli.tables import delimiter_of, format_of
         from recurra.cli.tables.columns import Wanted, listed
         from recurra.cli.tables.writing import WRITERS
@@ -155,7 +156,9 @@ def predict(
         form = Form(runtime)
         chosen = choose_outputs(form, listed(outputs))
         with _open(data, source_format, form, delimiter, header) as table:
-            table.choose(wanted, form.integers, missing=missing, skip_bad=skip_bad)
+            table.choose(
+                wanted, form.integers, missing=missing, skip_bad=skip_bad, limits=form.limits
+            )
             if table.samples and (by or mask):
                 raise UsageError(
                     f"{table.source} holds whole sequences; --by and --mask are for tables with a "
@@ -172,7 +175,7 @@ def predict(
             for index, each in zip(chosen, plan.per_step, strict=True):
                 shape = form.outputs[index].shape[each:]
                 shapes.append(tuple(1 if size is None else size for size in shape))
-            with replacing(out) as file, _ticking(table, progress) as tick:
+            with cleaned_up(), replacing(out) as file, _ticking(table, progress) as tick:
                 names = [form.outputs[index].name for index in chosen]
                 settings: dict[str, Any] = {}
                 if target_format == "csv":

@@ -248,30 +248,58 @@ class Predictor:
                 np.stack(arrays)
                 for arrays in zip(*(items[index].arrays for index in indices), strict=True)
             ]
-            outputs = self._chosen(self._call(inputs, None))
+            try:
+                outputs = self._chosen(self._run(inputs, None))
+            except ValueError:  # of one of them, which is found one by one
+                for index in indices:
+                    results[index] = self._predict_item(items[index])
+                continue
             for place, index in enumerate(indices):
                 results[index] = [output[place] for output in outputs]
         for item, outputs in zip(items, results, strict=True):
+            if not outputs:
+                continue
             if self._plan.rows_per_step and not self._plan.nested:
                 steps = range(1, len(outputs[0]) + 1)
                 self._emit([(*item.kept, item.line, step) for step in steps], outputs)
             else:
                 self._emit([item.kept], [output[None] for output in outputs])
 
+    def _predict_item(self, item: Item) -> list[Array]:
+        """One sample's results; none if the model refuses it and bad ones are left out."""
+        try:
+            outputs = self._chosen(self._run([array[None] for array in item.arrays], None))
+        except ValueError as error:
+            lengths = {
+                entry.name: len(array)
+                for entry, array in zip(self._form.inputs, item.arrays, strict=True)
+                if entry.steps
+            }
+            problem = str(error).removesuffix(".")
+            if len(set(lengths.values())) > 1:
+                told = ", ".join(f"'{name}' {length}" for name, length in lengths.items())
+                problem = f"the inputs have different numbers of time steps ({told}): {problem}"
+            self._table.numbers.bad(item.line, problem)
+            return []
+        return [output[0] for output in outputs]
+
     def _predict(self, values: Array, mask: Array | None, *, sequence: bool) -> list[Array]:
         return self._chosen(self._call(self._form.split(values, sequence=sequence), mask))
 
     def _call(self, inputs: list[Array], mask: Array | None) -> Any:
+        try:
+            return self._run(inputs, mask)
+        except ValueError as error:  # too few steps
+            raise CommandError(f"{self._table.source}: {error}") from None
+
+    def _run(self, inputs: list[Array], mask: Array | None) -> Any:
         masks = [mask if entry.steps else None for entry in self._form.inputs]
         several = len(inputs) > 1
-        try:
-            return self._runtime.predict(
-                inputs if several else inputs[0],
-                mask=None if mask is None else (masks if several else masks[0]),
-                batch_size=self._batch,
-            )
-        except ValueError as error:  # an index that the model does not know, too few steps
-            raise CommandError(f"{self._table.source}: {error}") from None
+        return self._runtime.predict(
+            inputs if several else inputs[0],
+            mask=None if mask is None else (masks if several else masks[0]),
+            batch_size=self._batch,
+        )
 
     def _chosen(self, results: Any) -> list[Array]:
         found = self._form.flat(results)

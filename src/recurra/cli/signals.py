@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import threading
 import time
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
+
+from recurra.cli.failures import die_by
+from recurra.cli.files import discard_partial
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
 GRACE = 2.0
 """Seconds in which what has been begun may be finished."""
+
+
+@contextlib.contextmanager
+def cleaned_up() -> Iterator[None]:
+    """While it is entered, SIGTERM and SIGHUP leave no half-written file behind.
+
+    The process still ends by the signal; Ctrl-C is an exception, and cleans up by itself.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    old = {}
+    try:
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+                old[number] = signal.signal(number, _end)
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    discard_partial()
+    die_by(signal.Signals(number).name)
 
 
 class Stop:
@@ -53,7 +85,6 @@ class Stop:
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self.name is not None:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+            _end(number, frame)
         self._deadline = time.monotonic() + GRACE
         self.name = signal.Signals(number).name

@@ -77,6 +77,7 @@ def stream(
     the results before it, unless --skip-bad is given.
     """
     with told():
+        from recurra.cli.files import STANDARD, require_output, standard_input
         from recurra.cli.form import Form
         from recurra.cli.models import load
         from recurra.cli.signals import Stop
@@ -90,17 +91,20 @@ def stream(
             raise UsageError("--every says when to save the state: give --resume FILE too.")
         if format != "csv" and (names or header is not None or delimiter is not None):
             raise UsageError("--names, --header, --no-header and --delimiter are for CSV.")
+        if resume in ("", STANDARD):
+            raise UsageError(f"--resume {resume!r}: the state needs a file; name one.")
+        standard_input()
+        require_output()
         if resume is not None and os.path.exists(resume) and os.path.samefile(resume, model):
             raise UsageError(f"--resume {resume}: is the model; name another file.")
         state = None if resume is None else StateFile(resume)
         with Stop() as stop:
             runtime = load(model)
             session = runtime.open()
-            if state is not None:
-                state.restore(session)
+            goes_on = state is not None and state.restore(session)
             form = Form(runtime, stepwise=True)
             lines, writer = _formats(
-                form, format, columns, keep, skip_bad, missing, header, delimiter
+                form, format, columns, keep, skip_bad, missing, header, delimiter, goes_on
             )
             sink = LineSink(stop)
             if names:
@@ -134,6 +138,7 @@ def _formats(
     missing: float | None,
     header: bool | None,
     delimiter: str | None,
+    goes_on: bool,
 ) -> tuple[Any, Any]:
     from recurra.cli.form import choose_outputs
     from recurra.cli.lines import CsvLines, JsonLines
@@ -150,24 +155,32 @@ def _formats(
         return lines, JsonWriter(nowhere, kept, outputs, ())
     mark = delimiter_of("", delimiter)
     return (
-        CsvLines(form, wanted, skip_bad=skip_bad, missing=missing, delimiter=mark, header=header),
+        CsvLines(
+            form,
+            wanted,
+            skip_bad=skip_bad,
+            missing=missing,
+            delimiter=mark,
+            header=header,
+            goes_on=goes_on,
+        ),
         CsvWriter(nowhere, kept, outputs, (), delimiter=mark, header=False),
     )
 
 
 def _header(form: Form, kept: list[str], delimiter: str | None) -> bytes:
-    import csv
     import io
 
     from recurra.cli.form import column_names
     from recurra.cli.tables import delimiter_of
+    from recurra.cli.tables.writing import csv_writer
 
     text = io.StringIO()
     names = [*kept]
     for output in form.outputs:
         shape = output.shape[form.per_step(output) :]
         names += column_names(output.name, [1 if size is None else size for size in shape])
-    csv.writer(text, delimiter=delimiter_of("", delimiter), lineterminator="\n").writerow(names)
+    csv_writer(text, delimiter_of("", delimiter)).writerow(names)
     return text.getvalue().encode(errors="surrogateescape")
 
 

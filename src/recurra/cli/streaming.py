@@ -156,7 +156,8 @@ class Stream:
         written = 0
         if results:
             arrays = [np.stack(column) for column in zip(*results, strict=True)]
-            texts = self._writer.text(kept, arrays).splitlines(keepends=True)
+            text = self._writer.text(kept, arrays)
+            texts = [line + b"\n" for line in text.split(b"\n")[:-1]]
             written = self._sink.write(texts)
         self.results += written
         self._unsaved += written

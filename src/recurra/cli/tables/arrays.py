@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import io
 import math
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from recurra.cli.failures import CommandError
-from recurra.cli.files import STANDARD
+from recurra.cli.files import STANDARD, standard_input
 from recurra.cli.form import Array, Form
-from recurra.cli.tables.numbers import Block
+from recurra.cli.tables.numbers import Bad, Block
 from recurra.cli.tables.reading import ROWS, Item, Table
 
 
@@ -36,7 +35,7 @@ class NpyTable(Table):
         self._form = form
         try:
             if path == STANDARD:
-                array = np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False)
+                array = np.load(io.BytesIO(standard_input().read()), allow_pickle=False)
             else:
                 array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError, SyntaxError) as error:
@@ -84,10 +83,23 @@ class NpyTable(Table):
         for number, sequence in enumerate(self._array, 1):
             values = np.asarray(sequence)[:, list(self.choice.inputs)].astype(np.float64)
             if not self.numbers.check(values):
-                self.numbers.bad(number, "has a value that is not finite, or no index")
-                continue
+                try:
+                    values = self._one_by_one(np.asarray(sequence))
+                except Bad as bad:
+                    self.numbers.bad(number, str(bad))
+                    continue
             kept = tuple(sequence[-1, c].item() for c in self.choice.keep)
             yield Item(number, self._form.split(values, sequence=True), kept)
+
+    def _one_by_one(self, sequence: Array) -> Array:
+        """A sequence with --missing where it has no value; raises Bad, naming step and column."""
+        steps = []
+        for step, row in enumerate(sequence, 1):
+            try:
+                steps.append(self.numbers.row(row.tolist(), self.width))
+            except Bad as bad:
+                raise Bad(f"time step {step}: {bad}") from None
+        return np.array(steps, np.float64)
 
 
 class ParquetTable(Table):
@@ -103,7 +115,7 @@ class ParquetTable(Table):
         import pyarrow
 
         self._arrow = pyarrow
-        source = io.BytesIO(sys.stdin.buffer.read()) if path == STANDARD else path
+        source = io.BytesIO(standard_input().read()) if path == STANDARD else path
         try:
             self._file = parquet.ParquetFile(source)
         except self._arrow.ArrowException as error:

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator
 
 from recurra.cli.failures import CommandError
-from recurra.cli.tables.numbers import Block, from_text
+from recurra.cli.tables.numbers import Block, from_text, is_absent
 from recurra.cli.tables.reading import ROWS, Table, batches, check_text, open_bytes
 
 
@@ -17,8 +17,8 @@ class CsvTable(Table):
     Args:
         path: of the file, or `-`.
         delimiter: one character.
-        header: whether the first row has the columns' names; None to see for itself: it has if
-            none of its cells is a number.
+        header: whether the first row has the columns' names; None to see for itself, as
+            `is_header` does.
 
     Raises:
         CommandError: if the file is empty or not text.
@@ -78,8 +78,13 @@ class CsvTable(Table):
 
 
 def is_header(row: list[str]) -> bool:
-    """Whether a first row has names: not one of its cells is a number."""
-    for cell in row:
+    """Whether a first row has names: no cell is a number or stands for an absent value.
+
+    Only the very first may be empty, as above the index that some programs write.
+    """
+    for place, cell in enumerate(row):
+        if is_absent(cell) and (cell or place or len(row) == 1):
+            return False
         try:
             from_text(cell)
         except ValueError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from recurra.cli.failures import CommandError
 from recurra.cli.form import Array, Form, Input
-from recurra.cli.tables.numbers import Bad, Block, from_json
+from recurra.cli.tables.numbers import LARGEST, Bad, Block, from_json
 from recurra.cli.tables.reading import ROWS, Item, Table, batches, check_text, open_bytes
 
 
@@ -100,6 +101,7 @@ class JsonTable(Table):
         assert self.names is not None
         # The arrays are looked up by the inputs' names; only --keep, --by and --mask are columns.
         missing = [entry.name for entry in self._form.inputs]
+        settings["limits"] = ()  # `_input` looks at the arrays
         super().choose(_with_columns(wanted, missing), [False] * len(missing), **settings)
 
     def blocks(self, rows: int = ROWS) -> Iterator[Block]:
@@ -212,10 +214,19 @@ class JsonTable(Table):
         if not fits or (entry.steps and not len(array)):
             words = ", ".join("any" if size is None else str(size) for size in shape)
             raise Bad(f"'{entry.name}': got an array of shape {array.shape}, expected ({words})")
-        if not np.isfinite(array).all():
-            raise Bad(f"'{entry.name}': expected finite numbers")
+        if not (np.abs(array) <= LARGEST).all():
+            raise Bad(f"'{entry.name}': expected finite numbers within float32's range")
         if entry.integer and (array != np.rint(array)).any():
             raise Bad(f"'{entry.name}': expected integers")
+        if entry.limit is not None:
+            outside = ~((array > -1) & (array < entry.limit))
+            if outside.any():
+                place = np.argwhere(outside)[0]
+                step = f"time step {place[0] + 1}: " if entry.steps else ""
+                raise Bad(
+                    f"'{entry.name}': {step}got {array[tuple(place)]:.0f}, expected an index from "
+                    f"0 to {entry.limit - 1}"
+                )
         return array.astype(np.int32 if entry.integer else np.float32)
 
 
@@ -229,9 +240,15 @@ def parse(text: bytes | str) -> Any:
         return json.loads(text.strip())
     except json.JSONDecodeError as error:
         raise Bad(f"column {error.colno}: not JSON: {error.msg}") from None
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deep" if isinstance(error, RecursionError) else error
-        raise Bad(f"not JSON: {reason}") from None
+    except RecursionError:
+        raise Bad("not JSON: nested too deep") from None
+    except UnicodeDecodeError as error:
+        raise Bad(f"not JSON: {error}") from None
+    except ValueError:  # Python's limit to the length of integers
+        raise Bad(
+            f"got an integer of more than {sys.get_int_max_str_digits()} digits, expected numbers "
+            "within float32's range"
+        ) from None
 
 
 def _depth(value: Any) -> int:

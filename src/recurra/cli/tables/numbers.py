@@ -52,6 +52,7 @@ class Numbers:
         number: a cell's number; raises an exception of ValueError, TypeError or OverflowError.
         missing: what stands for an absent value; None if that is an error.
         skip_bad: whether bad rows are left out and counted.
+        limits: for each feature how many indices there are, from 0; None if it is no index.
     """
 
     def __init__(
@@ -62,11 +63,13 @@ class Numbers:
         *,
         missing: float | None = None,
         skip_bad: bool = False,
+        limits: Sequence[int | None] = (),
     ) -> None:
         self.place, self.choice, self.missing = place, choice, missing
         self.skip_bad, self._number = skip_bad, number
         self.skipped, self.first_bad = 0, ""
         self._integers = np.asarray(choice.integers, bool)
+        self._limits = {place: n for place, n in enumerate(limits) if n is not None}
 
     def bad(self, line: int, problem: str) -> None:
         """Count a bad row, or raise DataError."""
@@ -100,6 +103,10 @@ class Numbers:
         with np.errstate(invalid="ignore"):
             if not (np.abs(values) <= LARGEST).all():
                 return False
+        for feature, limit in self._limits.items():
+            indices = values[..., feature]
+            if not ((indices > -1) & (indices < limit)).all():
+                return False
         whole = values[..., self._integers]
         return bool((whole == np.rint(whole)).all())
 
@@ -109,8 +116,11 @@ class Numbers:
         Raises:
             Bad: if it is none.
         """
-        absent = cell is None or str(cell).strip().lower() in _ABSENT
+        absent = is_absent(cell)
         if absent and self.missing is not None:
+            self._check_index(
+                self.missing, feature, f"--missing {self.missing:g} for {_shown(cell)}"
+            )
             return self.missing
         try:
             value = self._number(cell)
@@ -122,7 +132,13 @@ class Numbers:
             raise Bad(f"got {_shown(cell)}, expected a number within float32's range")
         if self._integers[feature] and value != round(value):
             raise Bad(f"got {_shown(cell)}, expected an integer")
+        self._check_index(value, feature, _shown(cell))
         return value
+
+    def _check_index(self, value: float, feature: int, shown: str) -> None:
+        limit = self._limits.get(feature)
+        if limit is not None and not -1 < value < limit:
+            raise Bad(f"got {shown}, expected an index from 0 to {limit - 1}")
 
     def row(self, row: Sequence[Any], width: int) -> list[float]:
         """One row's features; raises Bad, naming the column."""
@@ -187,6 +203,11 @@ _TRUTHS = {
     **dict.fromkeys(("1", "1.0", "true", "yes"), True),
     **dict.fromkeys(("0", "0.0", "false", "no"), False),
 }
+
+
+def is_absent(cell: Any) -> bool:
+    """Whether a cell says that there is no value."""
+    return cell is None or str(cell).strip().lower() in _ABSENT
 
 
 def from_text(cell: str) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
@@ -11,7 +10,7 @@ from typing import IO, Any
 from numpy.typing import NDArray
 
 from recurra.cli.failures import CommandError
-from recurra.cli.files import STANDARD
+from recurra.cli.files import STANDARD, standard_input
 from recurra.cli.tables.columns import Choice, Wanted, choose
 from recurra.cli.tables.numbers import Block, Numbers
 
@@ -63,11 +62,17 @@ class Table:
         *,
         missing: float | None = None,
         skip_bad: bool = False,
+        limits: Sequence[int | None] = (),
     ) -> None:
         """Say which columns to read, and what to do with bad rows; before anything is read."""
         self.choice = choose(self.source, self.names, self.width, wanted, integers, self.first)
         self.numbers = Numbers(
-            self.place, self.choice, self.number, missing=missing, skip_bad=skip_bad
+            self.place,
+            self.choice,
+            self.number,
+            missing=missing,
+            skip_bad=skip_bad,
+            limits=limits,
         )
 
     number: Callable[[Any], float] = staticmethod(float)
@@ -111,7 +116,7 @@ def batches(rows: Iterator[tuple[int, Any]], size: int) -> Iterator[tuple[list[i
 
 def open_bytes(path: str) -> IO[bytes]:
     """A file, or standard input, for reading."""
-    return sys.stdin.buffer if path == STANDARD else open(path, "rb")
+    return standard_input() if path == STANDARD else open(path, "rb")
 
 
 def check_text(file: IO[bytes], source: str) -> None:

@@ -56,7 +56,7 @@ class CsvWriter(Writer):
     def text(self, kept: Sequence[Sequence[Any]], arrays: Sequence[Array]) -> bytes:
         """The rows as lines, beneath the header if they are the first."""
         text = io.StringIO()
-        writer = csv.writer(text, delimiter=self._delimiter, lineterminator="\n")
+        writer = csv_writer(text, self._delimiter)
         self._begin(writer, [array.shape[1:] for array in arrays])
         flat = [array.reshape(len(array), -1) for array in arrays]
         if any(self.kept):
@@ -73,7 +73,7 @@ class CsvWriter(Writer):
 
     def close(self) -> None:
         text = io.StringIO()
-        self._begin(csv.writer(text, delimiter=self._delimiter, lineterminator="\n"), self.shapes)
+        self._begin(csv_writer(text, self._delimiter), self.shapes)
         self.file.write(text.getvalue().encode(errors="surrogateescape"))
 
     def _begin(self, writer: Any, shapes: Sequence[Sequence[int]]) -> None:
@@ -86,6 +86,24 @@ class CsvWriter(Writer):
             for column in column_names(name, shape)
         ]
         writer.writerow([*self.kept, *names])
+
+
+class _Newlines:
+    """Takes the rows of `csv.writer`, each in one call, and ends them by a newline alone."""
+
+    def __init__(self, text: io.StringIO) -> None:
+        self._text = text
+
+    def write(self, row: str) -> None:
+        self._text.write(row.removesuffix("\r\n") + "\n")
+
+
+def csv_writer(text: io.StringIO, delimiter: str) -> Any:
+    """Writes rows that end by a newline, and quotes cells with any end of a line in them.
+
+    Python 3.11's csv leaves a carriage return bare unless it is part of the rows' ends.
+    """
+    return csv.writer(_Newlines(text), delimiter=delimiter, lineterminator="\r\n")
 
 
 class JsonWriter(Writer):

@@ -38,7 +38,13 @@ def lower_embedding(
         (*x.features, layer.table.shape[1]),
         running=x.running,
     )
-    lowering.add("embedding", input=x.number, output=output.number, table=layer.table)
+    lowering.add(
+        "embedding",
+        name=layer.where,
+        input=x.number,
+        output=output.number,
+        table=layer.table,
+    )
     if layer.mask_zero and x.timed:
         output = output._replace(mask=lowering.id_mask(x))
     return [output]
