@@ -442,3 +442,12 @@ def test_predict_gives_the_very_same_numbers(models, tmp_path, long):
     out, _, code = finish(process, b"".join(lines[:5000]))
     assert code == 0
     assert np.array_equal(read_csv(out.decode())[1], rows_of(b"".join(results[:5000])))
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1e50"])
+def test_missing_values_are_numbers_that_a_state_survives(models, value):
+    process = start("stream", models / "steps.keras", "--missing", value)
+    out, err, code = finish(process, b"1,,3\n")
+    assert code == 2
+    assert not out
+    assert "expected a finite number within float32" in " ".join(err.decode().replace("│", " ").split())

@@ -20,6 +20,16 @@ class UsageError(CommandError):
     """Options or arguments that do not fit each other."""
 
 
+def a_float32(given: float | None) -> float | None:
+    """The value of an option that goes into a model; as its callback."""
+    if given is not None and not abs(given) <= 3.4028234663852886e38:
+        raise typer.BadParameter(
+            f"got {given}; expected a finite number within float32. A model that remembers would "
+            "not get over another one."
+        )
+    return given
+
+
 @contextlib.contextmanager
 def told() -> Iterator[None]:
     """Turn what is expected to go wrong inside into `Error: ...` on stderr and an exit code.

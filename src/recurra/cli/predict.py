@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recurra.cli.failures import UsageError, note, told
+from recurra.cli.failures import UsageError, a_float32, note, told
 
 if TYPE_CHECKING:
     from recurra.cli.form import Form
@@ -75,6 +75,7 @@ def predict(
         float | None,
         typer.Option(
             metavar="NUMBER",
+            callback=a_float32,
             help="What to put for empty cells, NA and null; else they are bad.",
             rich_help_panel=_ROWS,
         ),

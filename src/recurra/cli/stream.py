@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recurra.cli.failures import CommandError, UsageError, die_by, note, told
+from recurra.cli.failures import CommandError, UsageError, a_float32, die_by, note, told
 
 if TYPE_CHECKING:
     from recurra.cli.form import Form
@@ -54,7 +54,11 @@ def stream(
     ] = False,
     missing: Annotated[
         float | None,
-        typer.Option(metavar="NUMBER", help="What to put for empty cells, NA and null."),
+        typer.Option(
+            metavar="NUMBER",
+            callback=a_float32,
+            help="What to put for empty cells, NA and null.",
+        ),
     ] = None,
     names: Annotated[
         bool, typer.Option("--names", help="Begin with a line of names, in CSV.")
