@@ -199,10 +199,12 @@ def start(*arguments: str | Path, **settings: Any) -> subprocess.Popen[bytes]:
     )
 
 
-# SIGINT is ignored where the tests run in the background of a shell, and so in their children.
+# SIGINT is ignored where the tests run in the background of a shell, and SIGHUP under nohup; children
+# inherit that.
 _PROGRAM = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from recurra.cli import main
 main()
 """

@@ -52,11 +52,11 @@ class Interpreter:
             own = [mask for _, mask in given]
             if "mask" in arguments:
                 own = _explicit(arguments["mask"], len(own))
-            # As in Keras, numbers that overflow become infinite, without a word.
-            with np.errstate(all="ignore"):
-                call = Call([array for array, _ in given], own, arguments)
+            call = Call([array for array, _ in given], own, arguments)
             try:
-                result = node.layer.compute(call)
+                # As in Keras, numbers that overflow become infinite, without a word.
+                with np.errstate(all="ignore"):
+                    result = node.layer.compute(call)
             except (ValueError, IndexError) as error:
                 if node.layer.where in str(error):
                     raise
