@@ -199,8 +199,8 @@ def start(*arguments: str | Path, **settings: Any) -> subprocess.Popen[bytes]:
     )
 
 
-# SIGINT is ignored where the tests run in the background of a shell, and SIGHUP under nohup; children
-# inherit that.
+# SIGINT is ignored where the tests run in the background of a shell, and SIGHUP under nohup;
+# children inherit that.
 _PROGRAM = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
