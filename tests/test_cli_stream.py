@@ -450,4 +450,5 @@ def test_missing_values_are_numbers_that_a_state_survives(models, value):
     out, err, code = finish(process, b"1,,3\n")
     assert code == 2
     assert not out
-    assert "expected a finite number within float32" in " ".join(err.decode().replace("│", " ").split())
+    words = " ".join(err.decode().replace("│", " ").split())
+    assert "expected a finite number within float32" in words
