@@ -132,6 +132,14 @@ def newest() -> Made:
     return x, k.Dense(2)(k.GRU(4, return_sequences=True)(x)[:, -1])
 
 
+def slices() -> Made:
+    """What the newest measurement adds to a forecast, and layers that see some features."""
+    x = steps()
+    some = k.LSTM(2)(x[:, :, 1:3]) + x[:, -1, :2]
+    backwards = k.GRU(2, return_sequences=True)(x[..., ::-1])
+    return x, [some, backwards, k.LSTM(1)(x)[:, 0:1] + x[:, -1:, 1]]
+
+
 BUILDERS: list[Callable[[], Made]] = [
     stacked,
     masked,
@@ -144,6 +152,7 @@ BUILDERS: list[Callable[[], Made]] = [
     started,
     nested,
     newest,
+    slices,
 ]
 
 

@@ -174,15 +174,35 @@ def _arithmetic(function: str) -> Handler:
 
 
 def _get_item(lowering: Lowering, op: Operation, given: Sequence[Any]) -> Value | None:
-    """x[:, -1] of steps: the newest."""
+    """x[:, -1] of steps: the newest; x[..., a:b], x[:, -1, a:b] and x[:, -1:, a]: some features."""
     x, key = given
     whole = slice(None)
-    if x.kind != "steps" or x.inside or list(key) not in ([whole, -1], [whole, -1, whole]):
+    key = [*key]
+    if key[:1] == [Ellipsis] and len(key) == 2:
+        key = [*[whole] * (x.rank - 1), key[1]]
+    if x.kind == "row" and len(key) == 2:
+        key.insert(1, whole)
+    elif x.kind != "steps":
+        return None
+    if x.inside or len(key) not in (2, 3) or key[0] != whole:
         return None
     one_axis(op, x)
-    output = x._replace(number=lowering.tensor("row", x.width), kind="row", running=True)
-    lowering.add("last", input=x.number, output=output.number)
-    return output
+    _, time, feature = [*key, whole][:3]
+    if not isinstance(feature, (int, slice)):
+        return None
+    chosen = np.arange(x.width)[feature]
+    if np.ndim(chosen) == 0 and time == slice(-1, None):
+        time, chosen = -1, chosen[None]  # the axis of one step is what remains
+    if np.ndim(chosen) == 0 or not len(chosen) or time not in (whole, -1):
+        return None
+    if time == -1:
+        number = lowering.tensor("row", x.width)
+        lowering.add("last", input=x.number, output=number)
+        x = x._replace(number=number, kind="row", running=True)
+    if len(chosen) == x.width and feature == whole:
+        return x
+    # A product with ones and zeros: exact, as long as all features are finite.
+    return lowering.dense(x.unmasked(), np.eye(x.width, dtype=np.float32)[:, chosen], None)
 
 
 _HANDLERS: Mapping[str, Handler] = {
