@@ -18,7 +18,7 @@ from recurra.runtime.layers.activations import (
     relu_object,
 )
 from recurra.runtime.layers.functions import softmax
-from recurra.runtime.layers.results import keeping
+from recurra.runtime.layers.results import AlongAxes, keeping
 
 
 class ActivationLayer(Layer):
@@ -116,21 +116,8 @@ class PReLU(Layer):
 
 
 @register("Softmax")
-class Softmax(Layer):
-    """Softmax over one axis or several; where the mask is False, the result is 0.
-
-    Attributes:
-        axis: the axes, counted from the front, batch included.
-    """
-
-    def __init__(self, config: Mapping[str, Any], where: str) -> None:
-        super().__init__(config, where)
-        self.axis: tuple[int, ...] = ()
-
-    def build(self, weights: Mapping[str, Array], shapes: Sequence[Shape]) -> None:
-        self.axis = read.axes(self.config.get("axis", -1), len(shapes[0]), self.where)
-        if 0 in self.axis:
-            raise self.unsupported("its axis is the batch's: rows would depend on each other.")
+class Softmax(AlongAxes):
+    """Softmax over one axis or several; where the mask is False, the result is 0."""
 
     def compute(self, call: Call) -> Result:
         x, mask = call.inputs[0], call.masks[0]

@@ -10,8 +10,7 @@ import numpy as np
 from recurra.runtime.layer import Array, Call, Layer, Result, Shape, Variable, register
 from recurra.runtime.layers import config as checked
 
-
-@register(
+UNCHANGING = (
     "Dropout",
     "SpatialDropout1D",
     "SpatialDropout2D",
@@ -22,6 +21,10 @@ from recurra.runtime.layers import config as checked
     "ActivityRegularization",
     "Identity",
 )
+"""Keras's classes that give what they get, once training is over."""
+
+
+@register(*UNCHANGING)
 class Identity(Layer):
     """A layer that changes nothing, or only in training."""
 

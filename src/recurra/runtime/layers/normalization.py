@@ -10,7 +10,7 @@ import numpy as np
 from recurra.runtime.layer import Array, Call, Layer, Result, Shape, Variable, register
 from recurra.runtime.layers import config as read
 from recurra.runtime.layers.merge import unit
-from recurra.runtime.layers.results import dropping, keeping
+from recurra.runtime.layers.results import AlongAxes, dropping, keeping
 
 
 class Affine(Layer):
@@ -307,17 +307,8 @@ class GroupNormalization(LayerNormalization):
 
 
 @register("UnitNormalization")
-class UnitNormalization(Layer):
+class UnitNormalization(AlongAxes):
     """Divided by its Euclidean length over the axes `axis`."""
-
-    def __init__(self, config: Mapping[str, Any], where: str) -> None:
-        super().__init__(config, where)
-        self.axis: tuple[int, ...] = ()
-
-    def build(self, weights: Mapping[str, Array], shapes: Sequence[Shape]) -> None:
-        self.axis = read.axes(self.config.get("axis", -1), len(shapes[0]), self.where)
-        if 0 in self.axis:
-            raise self.unsupported("its axis is the batch's: rows would depend on each other.")
 
     def compute(self, call: Call) -> Result:
         return keeping(call, unit(call.inputs[0], 1e-12, self.axis))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from recurra.runtime.layers.core import UNCHANGING
 from recurra.runtime.onnx.builder import Builder, Value
 from recurra.runtime.onnx.writers.activations import write_activation
 from recurra.runtime.onnx.writers.registry import Site, writes
@@ -16,18 +17,7 @@ MASKED = -1e9
 """What Keras puts in place of masked scores."""
 
 
-@writes(
-    "Dropout",
-    "SpatialDropout1D",
-    "SpatialDropout2D",
-    "SpatialDropout3D",
-    "GaussianDropout",
-    "GaussianNoise",
-    "AlphaDropout",
-    "ActivityRegularization",
-    "Identity",
-    "WithMask",
-)
+@writes(*UNCHANGING, "WithMask")
 def write_identity(b: Builder, layer: Any, site: Site) -> Sequence[Value]:
     """Nothing at all: the same tensors."""
     return site.inputs
