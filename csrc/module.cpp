@@ -99,6 +99,8 @@ void run(bool backward, bool float64, const std::vector<std::int64_t>& problems,
 }  // namespace recurra
 
 NB_MODULE(_engine, m) {
+  // Models that a program's caches hold until Python ends are no leaks; nanobind cannot tell.
+  nb::set_leak_warnings(false);
   using namespace recurra;
   prepare_for_forks();
   m.doc() = "Recurra's compiled kernels. Use recurra.engine.cpu.";
