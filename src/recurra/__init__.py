@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from recurra import accelerate as accelerate
     from recurra import cells as cells
     from recurra import engine as engine
+    from recurra import insight as insight
     from recurra import layers as layers
     from recurra import models as models
     from recurra import reference as reference
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from recurra import weights as weights
     from recurra.accelerate import disable as disable
     from recurra.accelerate import enable as enable
+    from recurra.insight.explanation import explain as explain
+    from recurra.insight.tracing import trace as trace
     from recurra.runtime.from_torch import from_torch as from_torch
     from recurra.runtime.model import load as load
 
@@ -32,6 +35,7 @@ _MODULES = (
     "accelerate",
     "cells",
     "engine",
+    "insight",
     "layers",
     "models",
     "reference",
@@ -42,8 +46,10 @@ _MODULES = (
 _FUNCTIONS = {
     "disable": "recurra.accelerate",
     "enable": "recurra.accelerate",
+    "explain": "recurra.insight.explanation",
     "from_torch": "recurra.runtime.from_torch",
     "load": "recurra.runtime.model",
+    "trace": "recurra.insight.tracing",
 }
 
 __all__ = ["__version__", "set_num_threads", *_FUNCTIONS, *_MODULES]
