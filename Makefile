@@ -10,7 +10,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-hosts test-jax test-torch test-tensorflow test-programs lint lint-ruff lint-clang-format lint-mypy lint-imports check-activations fuzz bench bench-shapes bench-padded bench-options bench-threads bench-avx2 bench-scaling bench-long bench-bfloat16 bench-streaming bench-start-up bench-page bench-counts bench-hosts format clean distclean
+.PHONY: help demo docs test test-hosts test-jax test-torch test-tensorflow test-programs lint lint-ruff lint-clang-format lint-mypy lint-imports check-activations fuzz bench bench-shapes bench-padded bench-options bench-threads bench-avx2 bench-scaling bench-long bench-bfloat16 bench-streaming bench-start-up bench-page bench-counts bench-hosts format clean distclean
 
 # A particular interpreter:    make demo PYTHON=/path/to/python3.12
 PYTHON ?=
@@ -28,7 +28,7 @@ TF_VENV := .venv-tensorflow
 TF_PY := $(TF_VENV)/bin/python
 BUILD_INPUTS := pyproject.toml CMakeLists.txt $(wildcard csrc/*.* csrc/*/*.* src/recurra/include/*.h)
 CXX_FILES := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp tools/*.h tools/*.cpp src/recurra/include/*.h)
-PY_DIRS := $(wildcard src tests examples benchmarks tools)
+PY_DIRS := $(wildcard src tests examples benchmarks tools docs)
 
 # Keras, Matplotlib and ONNX Runtime would otherwise write to the home folder.
 IN_HERE := KERAS_HOME="$$PWD/.cache/keras" MPLCONFIGDIR="$$PWD/.cache/matplotlib" XDG_CACHE_HOME="$$PWD/.cache" \
@@ -51,6 +51,7 @@ help:
 	@echo "make demo     install into .venv, then train a forecaster on Recurra and on stock Keras, side by side"
 	@echo "make test     lint, all tests, and Keras's own tests of these layers on JAX, torch and TensorFlow"
 	@echo "              on one host alone: make test-jax, test-torch, test-tensorflow; on none: make test-programs"
+	@echo "make docs     build the documentation into build/site, where index.html is its first page"
 	@echo "make lint     formatters (checking only), ruff, mypy, import-linter"
 	@echo "make format   let the formatters rewrite"
 	@echo "make check-activations   exp, tanh, sigmoid and others at every float32 number (minutes)"
@@ -67,6 +68,11 @@ help:
 
 demo: $(VENV)/installed-demo
 	@KERAS_BACKEND=jax $(IN_HERE) $(PY) -m recurra demo $(DEMO)
+
+# A warning is an error: of a link that leads nowhere, a name that is not there, a docstring that does not render.
+docs: $(VENV)/installed-dev
+	@KERAS_BACKEND=jax $(IN_HERE) $(PY) -m sphinx -q -W --keep-going -b html -d build/.doctrees docs build/site
+	@echo "The documentation is in build/site/index.html"
 
 # CHECK="--every 1021 tanh": every 1021st number, and one function alone.
 check-activations: $(VENV)/installed-build
