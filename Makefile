@@ -37,18 +37,21 @@ IN_HERE := KERAS_HOME="$$PWD/.cache/keras" MPLCONFIGDIR="$$PWD/.cache/matplotlib
 # Tests that are about the host in KERAS_BACKEND, whichever it is; all others run once, on JAX.
 ON_EVERY_HOST := $(addprefix tests/,$(addsuffix .py,\
   test_accelerate test_checkpoint_hosts test_compat test_layers_on_hosts test_right_where_keras_is_wrong test_rnn test_run\
-  test_states test_threads test_wrappers))
+  test_states test_threads test_wrappers)) $(wildcard tests/test_insight_hosts*.py)
 ON_TORCH := tests/test_torch_host.py
 # The runtime's layers are compared with Keras's there: a third of the time that JAX takes.
 ON_TENSORFLOW := $(addprefix tests/,$(addsuffix .py,\
   test_tensorflow_host test_tensorflow_op test_runtime_layers test_runtime_layer_files))
 
-# Tests that hang on no host: of loaded models, and of programs. They make their models with Keras on JAX.
-OF_NO_HOST := $(filter-out $(ON_TENSORFLOW),$(wildcard tests/test_runtime_*.py tests/test_cli_*.py)) \
+# Tests that hang on no host: of loaded models, of what explains models, and of programs. They make their models with
+# Keras on JAX.
+OF_NO_HOST := $(filter-out $(ON_TENSORFLOW) $(ON_EVERY_HOST),$(wildcard tests/test_runtime_*.py tests/test_cli_*.py \
+  tests/test_insight_*.py tests/test_report_*.py tests/test_docs_*.py)) \
   tests/test_tables.py tests/test_benchmarks.py tests/test_demo.py tests/test_examples.py
 
 help:
 	@echo "make demo     install into .venv, then train a forecaster on Recurra and on stock Keras, side by side"
+	@echo "make examples train the examples on real data and write a report of each to recurra-examples/ (5 minutes)"
 	@echo "make test     lint, all tests, and Keras's own tests of these layers on JAX, torch and TensorFlow"
 	@echo "              on one host alone: make test-jax, test-torch, test-tensorflow; on none: make test-programs"
 	@echo "make docs     build the documentation into build/site, where index.html is its first page"
@@ -71,8 +74,12 @@ demo: $(VENV)/installed-demo
 
 # A warning is an error: of a link that leads nowhere, a name that is not there, a docstring that does not render.
 docs: $(VENV)/installed-dev
-	@KERAS_BACKEND=jax $(IN_HERE) $(PY) -m sphinx -q -W --keep-going -b html -d build/.doctrees docs build/site
+	@KERAS_BACKEND=jax $(IN_HERE) $(PY) -m sphinx -q -E -W --keep-going -b html -d build/.doctrees docs build/site
 	@echo "The documentation is in build/site/index.html"
+
+# The programs of examples/ that learn from real data, and leave a report each.
+examples: $(VENV)/installed-demo $(VENV)/installed-recordings
+	@set -e; for each in examples/[k-o]_*.py; do echo; echo "$$each"; KERAS_BACKEND=jax $(IN_HERE) $(PY) "$$each"; done
 
 # CHECK="--every 1021 tanh": every 1021st number, and one function alone.
 check-activations: $(VENV)/installed-build
@@ -217,6 +224,11 @@ $(VENV)/installed-build: $(VENV)/made pyproject.toml
 	@$(PIP) -r $(VENV)/build-requires.txt
 	@touch $@
 
+# Recordings of a wheel that are read where they lie: of its code and what that needs, nothing is used.
+$(VENV)/installed-recordings: $(VENV)/made
+	@$(PIP) --no-deps aeon==1.6.0
+	@touch $@
+
 define install
 	@echo "Building the engine and installing $(1) (some minutes the first time)"
 	@$(PIP) --no-build-isolation --editable ".[$(1)]"
@@ -226,7 +238,7 @@ endef
 $(VENV)/installed-demo: $(VENV)/installed-build $(BUILD_INPUTS)
 	$(call install,jax$(,)plots$(,)demo)
 
-$(VENV)/installed-dev: $(VENV)/installed-build $(BUILD_INPUTS)
+$(VENV)/installed-dev: $(VENV)/installed-build $(VENV)/installed-recordings $(BUILD_INPUTS)
 	$(call install,jax$(,)plots$(,)demo$(,)bench$(,)dev)
 
 $(VENV)/installed-bench: $(VENV)/installed-build $(BUILD_INPUTS)

@@ -161,3 +161,69 @@ def test_stream_a_trained_model():
     assert done.returncode == 0, done.stderr
     assert "'lstm_1/cell_state': (1, 16)" in done.stdout
     assert "restored from" in done.stdout
+
+
+# --- Real data. With --quick a program shows that it runs; how well it learns is for people. ---
+
+
+@pytest.fixture
+def quickly(monkeypatch, tmp_path):
+    """Run an example on little data; gives its names and the report that it wrote."""
+
+    def run_quickly(name, report):
+        monkeypatch.setattr(sys, "argv", [name, "--quick", "--out", str(tmp_path)])
+        names = run(name)
+        page = (tmp_path / report).read_text(encoding="utf-8")
+        assert page.startswith("<!DOCTYPE html>")
+        return names
+
+    return run_quickly
+
+
+def test_forecasting_temperatures(quickly, capsys):
+    names = quickly("k_forecast_temperature", "forecast.html")
+    assert names["forecast"].shape[1:] == (1,)
+    assert names["forecasts"].shape[1:] == (24,)
+    assert names["single_naive"] < names["multi_naive"] < 5
+    assert names["trace"]["lstm"].arrays["cell_state"].shape == (4, 72, 48)
+    assert "the next 24 hours:  error" in capsys.readouterr().out
+
+
+def test_recognizing_speakers(quickly):
+    names = quickly("l_recognize_speakers", "speakers.html")
+    assert (names["longest"], len(names["spoken"]), len(names["unheard"])) == (29, 270, 370)
+    assert 0.85 < names["baseline"] < 0.95
+    backward = names["trace"]["both_ways/backward_layer"]
+    assert backward.go_backwards
+    assert not backward.mask.all()
+
+
+def test_labelling_tokens(quickly):
+    names = quickly("m_label_tokens", "tokens.html")
+    assert names["labelled"].shape == names["unseen_y"].shape
+    assert 0.2 < names["baseline"] < 0.9
+    source = Path(names["__file__"])
+    kinds = {word: names["KINDS"][kind] for word, kind in names["tokens_of"](source)}
+    assert kinds["parse_args"] == "call"
+    assert kinds["tokens_of"] == "call"
+    assert kinds["action"] == "keyword="
+
+
+def test_writing_text(quickly):
+    names = quickly("n_write_text", "text.html")
+    assert len(names["written"]) == 300
+    assert names["baseline"] < np.log2(names["size"])
+    assert names["x"][0, 1:].tolist() == names["y"][0, :-1].tolist()
+
+
+def test_translating_dates(quickly, capsys):
+    names = quickly("o_translate_dates", "dates.html")
+    assert names["first_guess"]("3 march 2026") == "2026-03-03"
+    assert all(len(iso) == 10 for iso in names["written"])
+    assert 0.3 < names["baseline"] < 0.8
+    # What the decoder starts from is what the encoder ends with.
+    trace = names["trace"]
+    np.testing.assert_array_equal(
+        trace["decoder"].initial["state_c"], trace["encoder"].arrays["state_c"]
+    )
+    assert "translated right" in capsys.readouterr().out
