@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from recurra.runtime.graph import Graph, Tensor
-from recurra.runtime.layer import Array, Call, Mask
+from recurra.runtime.layer import Array, Call, Layer, Mask
+
+Watch = Callable[[Layer, Call], None]
+"""Is told of every layer's call before it runs."""
 
 
 class Interpreter:
@@ -32,12 +35,15 @@ class Interpreter:
             if index not in kept:
                 self._done[number].append(index)
 
-    def run(self, inputs: Sequence[Array], masks: Sequence[Mask]) -> list[Array]:
+    def run(
+        self, inputs: Sequence[Array], masks: Sequence[Mask], watch: Watch | None = None
+    ) -> list[Array]:
         """The outputs for one batch.
 
         Args:
             inputs: one array for each of the graph's inputs, of its type.
             masks: one for each of them, (batch, time_steps), bool, or None.
+            watch: is told of every call.
 
         Raises:
             ValueError: from a layer that cannot take these values, naming it.
@@ -53,6 +59,8 @@ class Interpreter:
             if "mask" in arguments:
                 own = _explicit(arguments["mask"], len(own))
             call = Call([array for array, _ in given], own, arguments)
+            if watch is not None:
+                watch(node.layer, call)
             try:
                 # As in Keras, numbers that overflow become infinite, without a word.
                 with np.errstate(all="ignore"):

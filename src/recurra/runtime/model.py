@@ -13,7 +13,7 @@ from recurra.runtime import arrays
 from recurra.runtime.arrays import Spec
 from recurra.runtime.errors import ModelFileError, StreamingError
 from recurra.runtime.graph import Graph
-from recurra.runtime.interpreter import Interpreter
+from recurra.runtime.interpreter import Interpreter, Watch
 from recurra.runtime.layer import Array, Mask
 
 if TYPE_CHECKING:
@@ -174,15 +174,7 @@ class Runtime:
         if batch_size is not None and (isinstance(batch_size, bool) or int(batch_size) < 1):
             raise ValueError(f"batch_size={batch_size!r}; expected a number of rows, 1 or more.")
         given = self._given(x)
-        masks = [
-            arrays.checked_mask(each, array, spec)
-            for each, array, spec in zip(
-                arrays.by_input(mask, self.inputs, self._nesting[0], "mask"),
-                given,
-                self.inputs,
-                strict=True,
-            )
-        ]
+        masks = self._masks(mask, given)
         total = len(given[0])
         if total == 0:
             blank = [np.zeros((1, *array.shape[1:]), array.dtype) for array in given]
@@ -204,6 +196,26 @@ class Runtime:
             for whole, part in zip(results, made, strict=True):
                 whole[chunk] = part
         return arrays.nested(self._nesting[1], results)
+
+    def watched(
+        self, x: Any, mask: Any, watch: Watch
+    ) -> tuple[list[Array], list[Mask], list[Array]]:
+        """Run the model layer by layer on whole sequences, and tell of each call.
+
+        Args:
+            x, mask: as for `predict`.
+            watch: is given every layer and its call, before it runs.
+
+        Returns:
+            The inputs as they were computed with, their masks, and the outputs, flat.
+
+        Raises:
+            ValueError, TypeError: as `predict`.
+        """
+        given = self._given(x)
+        masks = self._masks(mask, given)
+        ready = [arrays.converted(a, spec) for a, spec in zip(given, self.inputs, strict=True)]
+        return ready, masks, self._interpreter.run(ready, masks, watch)
 
     def open(self, batch: int = 1) -> Session:
         """Begin a session: the model one time step after the other, or stretch by stretch.
@@ -333,6 +345,18 @@ class Runtime:
             )
             raise ValueError(f"The inputs must have equally many rows: {listed}.")
         return found
+
+    def _masks(self, mask: Any, given: Sequence[Array]) -> list[Mask]:
+        """One mask or None per input."""
+        return [
+            arrays.checked_mask(each, array, spec)
+            for each, array, spec in zip(
+                arrays.by_input(mask, self.inputs, self._nesting[0], "mask"),
+                given,
+                self.inputs,
+                strict=True,
+            )
+        ]
 
     def _rows(self, given: Sequence[Array]) -> int:
         """How many rows make a batch whose tensors are not too large."""

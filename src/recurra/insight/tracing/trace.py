@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +15,7 @@ from numpy.typing import NDArray
 
 from recurra.cells import CELLS, CellSpec
 from recurra.insight.structure import Structure
+from recurra.insight.tracing.names import resolve
 
 Array = NDArray[Any]
 
@@ -50,10 +55,21 @@ class LayerTrace(Mapping[str, Any]):
         return None if self.cell is None else CELLS[self.cell]
 
     def __getitem__(self, name: str) -> Any:
-        return self.arrays[name]
+        if name not in self.arrays:
+            close = difflib.get_close_matches(name, self.arrays, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise KeyError(
+                f"{self.path!r} has no array {name!r}.{hint} It has {', '.join(self.arrays)}."
+            )
+        return labelled(self, name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.arrays)
+
+    def __repr__(self) -> str:
+        kind = self.info.get("class_name", self.cell)
+        shapes = ", ".join(f"{name}: {array.shape}" for name, array in self.arrays.items())
+        return f"<LayerTrace {self.path!r} ({kind}), {shapes}>"
 
     def __len__(self) -> int:
         return len(self.arrays)
@@ -77,7 +93,11 @@ class Trace(Mapping[str, LayerTrace]):
     masks: Mapping[str, Array] = field(default_factory=dict)
 
     def __getitem__(self, path: str) -> LayerTrace:
-        return self.layers[path]
+        own = {key: str(layer.info.get("layer_name", "")) for key, layer in self.layers.items()}
+        return self.layers[resolve(path, own)]
+
+    def __contains__(self, path: object) -> bool:
+        return path in self.layers
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.layers)
@@ -85,10 +105,86 @@ class Trace(Mapping[str, LayerTrace]):
     def __len__(self) -> int:
         return len(self.layers)
 
+    def __repr__(self) -> str:
+        listed = ", ".join(f"{path!r}: {layer!r}" for path, layer in self.layers.items())
+        return f"<Trace {{{listed}}}>"
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the trace to a file, which `Trace.load` reads; see `saving`."""
+        from recurra.insight.tracing.saving import save
+
+        return save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Trace:
+        """The trace that `save` wrote."""
+        from recurra.insight.tracing.saving import load
+
+        return load(path)
+
+    def summary(self, **options: Any) -> Any:
+        """Saturated gates, dead units, memory lengths, norms; see `summary`."""
+        from recurra.insight.tracing.summary import summarize
+
+        return summarize(self, **options)
+
+    def plot(self, *args: Any, **options: Any) -> Any:
+        """A matplotlib figure; see `recurra.insight.plotting`."""
+        from recurra.insight.plotting import plot
+
+        return plot(self, *args, **options)
+
+    def report(self, path: str | os.PathLike[str], **options: Any) -> Path:
+        """One offline page; see `recurra.insight.report.write_report`."""
+        from recurra.insight.report import write_report
+
+        return write_report(self, path, **options)
+
     @property
     def batch(self) -> int:
         """How many rows were traced."""
         return len(next(iter(self.inputs.values()))) if self.inputs else 0
+
+
+def labelled(layer: LayerTrace, name: str) -> Any:
+    """An array with names of its axes, where xarray is installed; else as it is."""
+    array = layer.arrays[name]
+    xarray = _xarray()
+    if xarray is None:
+        return array
+    return xarray.DataArray(array, dims=dims_of(layer, name), name=name, attrs=_told(layer, name))
+
+
+def dims_of(layer: LayerTrace, name: str) -> tuple[str, ...]:
+    """What the axes of an array are called.
+
+    Example:
+        >>> dims_of(trace["lstm"], "hidden_state")
+        ('batch', 'time_steps', 'units')
+    """
+    rank = np.ndim(layer.arrays[name])
+    final = layer.spec is not None and name in layer.spec.state_outputs
+    first = ("batch",) if final else ("batch", "time_steps")
+    rest = rank - len(first)
+    last = "features" if name == "input" else "units"
+    return first + tuple(f"axis_{i}" for i in range(rest - 1)) + ((last,) if rest else ())
+
+
+def _told(layer: LayerTrace, name: str) -> dict[str, str]:
+    """What an array is, for people."""
+    told = {"layer": layer.path}
+    if layer.spec is not None and name != "input" and not name.startswith("d"):
+        told["long_name"] = layer.spec.meaning(name)
+    return told
+
+
+@functools.cache
+def _xarray() -> Any:
+    try:
+        import xarray
+    except ImportError:
+        return None
+    return xarray
 
 
 def steps_of(layer: LayerTrace) -> int:

@@ -9,7 +9,7 @@ from recurra.runtime.calls import references
 from recurra.runtime.create import Description
 from recurra.runtime.describe_model import Reader
 from recurra.runtime.graph import Graph
-from recurra.runtime.interpreter import Interpreter
+from recurra.runtime.interpreter import Interpreter, Watch
 from recurra.runtime.layer import Array, Call, Layer, Result, Shape, Variable
 
 
@@ -71,5 +71,9 @@ class ModelLayer(Layer):
 
     def compute(self, call: Call) -> Result:
         """Run the model; masks end here."""
-        outputs = self._interpreter.run(call.inputs, call.masks)
+        return self.watched(call, None)
+
+    def watched(self, call: Call, watch: Watch | None) -> Result:
+        """`compute`, telling `watch` of every call inside."""
+        outputs = self._interpreter.run(call.inputs, call.masks, watch)
         return Result(outputs, [None] * len(outputs))

@@ -1,0 +1,199 @@
+"""From what a recurrent layer was given to its trace: the cells' scans, on NumPy arrays.
+
+Keras models on any host and loaded models all end up here, with the same arrays, so they give the
+same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from recurra.cells import CELLS
+from recurra.engine import Config
+from recurra.engine.cpu import forward
+from recurra.insight.tracing.trace import Array, LayerTrace
+
+Run = Callable[[Array, Sequence[Array] | None, Array | None], dict[str, Array]]
+"""(x, states or None for zeros, mask or None) -> arrays by name, all in the order of x: the names
+of a trace without "input", and "sequence", what the next cell of a stack reads."""
+
+
+@dataclass(frozen=True)
+class TracedCell:
+    """One cell of a layer, ready to run.
+
+    Args:
+        kind: its name in `recurra.cells.CELLS`; None for a cell of the user's.
+        run: its scan, without any direction of its own.
+        states: how many states it has.
+        info: see `LayerTrace`.
+        prepare: what a cell does to its input before it reads it, such as a cast.
+    """
+
+    kind: str | None
+    run: Run
+    states: int
+    info: Mapping[str, Any] = field(default_factory=dict)
+    prepare: Callable[[Array], Array] = lambda x: x
+
+
+def trace_cells(
+    path: str,
+    cells: Sequence[TracedCell],
+    x: Array,
+    states: Sequence[Array] | None,
+    mask: Array | None,
+    *,
+    go_backwards: bool = False,
+) -> list[LayerTrace]:
+    """The traces of a layer's cells, from the input upwards.
+
+    Args:
+        path: the layer's; cells of a stack are called "cell_0" and so on inside of it.
+        cells: at least one.
+        x: (batch, time_steps, ...), in the input's order.
+        states: to start from, flat, cell by cell; None for the cells' own (zeros).
+        mask: (batch, time_steps), bool; None for all.
+        go_backwards: whether the layer reads the last step first.
+    """
+    given = None if states is None else list(states)
+    step_order = slice(None, None, -1 if go_backwards else 1)
+    x = x[:, step_order]
+    in_order = None if mask is None else np.ascontiguousarray(mask[:, step_order])
+    traces = []
+    for index, cell in enumerate(cells):
+        start = None
+        if given is not None:
+            start, given = given[: cell.states], given[cell.states :]
+        x = np.ascontiguousarray(cell.prepare(x))
+        found = cell.run(x, start, in_order)
+        sequence = found.pop("sequence")
+        timed = {"input": x} | {n: a for n, a in found.items() if not _is_final(cell, n)}
+        arrays = {name: array[:, step_order] for name, array in timed.items()}
+        arrays |= {name: array for name, array in found.items() if _is_final(cell, name)}
+        traces.append(
+            LayerTrace(
+                path=path if len(cells) == 1 else f"{path}/cell_{index}",
+                cell=cell.kind,
+                arrays=arrays,
+                mask=mask,
+                go_backwards=go_backwards,
+                initial=dict(zip(state_names(cell.kind, cell.states), start or (), strict=False)),
+                info=cell.info,
+            )
+        )
+        x = sequence
+    return traces
+
+
+def state_names(kind: str | None, count: int) -> list[str]:
+    """What the initial states of a cell are called: "state_h", or "state_0" for a user's cell."""
+    if kind is not None:
+        return [*CELLS[kind].state_outputs]
+    return [f"state_{index}" for index in range(count)]
+
+
+def _is_final(cell: TracedCell, name: str) -> bool:
+    return cell.kind is not None and name in CELLS[cell.kind].state_outputs
+
+
+def engine_run(config: Config, kernel: Array, recurrent_kernel: Array, bias: Array | None) -> Run:
+    """The scan of a cell that the engine computes.
+
+    Args:
+        config: without go_backwards and zero_output_for_mask.
+        kernel, recurrent_kernel, bias: float32 or float64, as x will be.
+    """
+    spec = config.spec
+
+    def run(x: Array, states: Sequence[Array] | None, mask: Array | None) -> dict[str, Array]:
+        start = dict(zip((f"{s.symbol}0" for s in spec.state_table), states or (), strict=False))
+        found = forward(
+            config,
+            x=x,
+            kernel=kernel,
+            recurrent_kernel=recurrent_kernel,
+            bias=bias,
+            mask=mask,
+            last_output=False,
+            sequence=True,
+            slots=True,
+            **start,
+        )
+        found.setdefault("hidden_state", found["sequence"])
+        return _named(spec.name, found)
+
+    return run
+
+
+def step_run(
+    kind: str,
+    kernel: Array,
+    recurrent_kernel: Array,
+    bias: Array | None,
+    activation: Callable[[Array], Array],
+    recurrent_activation: Callable[[Array], Array],
+    reset_after: bool | None = None,
+) -> Run:
+    """The scan of a cell whose activations the engine does not have: the definition's own steps.
+
+    Args:
+        kind: a name in `recurra.cells.CELLS`.
+        kernel, recurrent_kernel, bias: as for `engine_run`.
+        activation, recurrent_activation: elementwise functions of NumPy arrays.
+        reset_after: of GRU.
+    """
+    spec = CELLS[kind]
+    units = recurrent_kernel.shape[0]
+    columns = {g: slice(i * units, (i + 1) * units) for i, g in enumerate(spec.gates)}
+    biases: tuple[Array | None, Array | None] = (bias, None)
+    if bias is not None and bias.ndim == 2:
+        biases = (bias[0], bias[1])
+
+    def recurrent(h: Array, gates: Sequence[str]) -> dict[str, Array]:
+        products = {gate: h @ recurrent_kernel[:, columns[gate]] for gate in gates}
+        if biases[1] is None:
+            return products
+        return {gate: value + biases[1][columns[gate]] for gate, value in products.items()}
+
+    def run(x: Array, states: Sequence[Array] | None, mask: Array | None) -> dict[str, Array]:
+        batch, time_steps = x.shape[:2]
+        given = x @ kernel
+        if biases[0] is not None:
+            given = given + biases[0]
+        zeros = np.zeros((batch, units), x.dtype)
+        state = dict(zip(spec.states, states or [zeros] * len(spec.states), strict=True))
+        output = zeros
+        names = (*spec.trace_names, "sequence")
+        found = {name: np.zeros((batch, time_steps, units), x.dtype) for name in names}
+        for t in range(time_steps):
+            new, record = spec.step(
+                {gate: given[:, t, part] for gate, part in columns.items()},
+                state,
+                recurrent,
+                activation,
+                recurrent_activation,
+                **spec.choose(reset_after),
+            )
+            keep = np.ones((batch, 1), bool) if mask is None else mask[:, t, np.newaxis]
+            state = {name: np.where(keep, new[name], state[name]) for name in spec.states}
+            output = np.where(keep, new["hidden_state"], output)
+            for name in spec.trace_names:
+                found[name][:, t] = (
+                    state[name] if name in state else np.where(keep, record[name], 0)
+                )
+            found["sequence"][:, t] = output
+        return _named(kind, found | {s.output: state[s.name] for s in spec.state_table})
+
+    return run
+
+
+def _named(kind: str, found: Mapping[str, Array]) -> dict[str, Array]:
+    """Of a scan's arrays those that a trace shows, in its order, and the sequence."""
+    spec = CELLS[kind]
+    names = (*spec.trace_names, *spec.state_outputs, "sequence")
+    return {name: found[name] for name in names}
