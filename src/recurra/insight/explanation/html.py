@@ -1,0 +1,145 @@
+"""A document as HTML: a fragment for notebooks, or a page of its own."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from recurra.insight.explanation.document import (
+    Code,
+    Content,
+    Document,
+    Gap,
+    Part,
+    Section,
+    Table,
+    Text,
+    pieces,
+)
+
+# Everything is drawn in the surroundings' own colour and background, so that it can be read in
+# light and dark notebooks, whichever way they are made dark; the few hues have contrast on both.
+STYLE = """
+.recurra-explain{font:14px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif;max-width:72em;
+ text-align:left;color:inherit}
+.recurra-explain h2{font-size:1.25em;margin:.2em 0 .1em;font-weight:650}
+.recurra-explain h3{font-size:1em;margin:1.3em 0 .3em;font-weight:650;
+ border-bottom:1px solid rgba(128,128,128,.35);padding-bottom:.15em}
+.recurra-explain h3 small,.recurra-explain h2 small{font-weight:400;font-size:.95em;
+ margin-left:.9em;opacity:.85}
+.recurra-explain p{margin:.35em 0}
+.recurra-explain code,.recurra-explain pre{font:.93em/1.45 ui-monospace,SFMono-Regular,Menlo,
+ Consolas,"DejaVu Sans Mono",monospace;background:rgba(128,128,128,.13);border-radius:3px;
+ padding:.05em .3em;color:inherit}
+.recurra-explain pre{padding:.4em .7em;margin:.4em 0;overflow-x:auto;border:0}
+.recurra-explain .scroll{overflow-x:auto;margin:.3em 0}
+.recurra-explain table{border-collapse:collapse;margin:0;font-size:1em;border:0;color:inherit}
+.recurra-explain tr,.recurra-explain tbody tr:nth-child(odd){background:none}
+.recurra-explain td,.recurra-explain th{text-align:left;vertical-align:top;border:0;
+ padding:.14em 1.3em .14em 0;background:none;white-space:nowrap;color:inherit}
+.recurra-explain td:last-child{white-space:normal;padding-right:0}
+.recurra-explain th{font-weight:400;opacity:.75}
+.recurra-explain .k-name{font-weight:650}
+.recurra-explain .k-name,.recurra-explain .k-shape,.recurra-explain .k-code,
+.recurra-explain .k-rail{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,
+ "DejaVu Sans Mono",monospace;font-size:.93em}
+.recurra-explain .k-rail{white-space:pre}
+.recurra-explain .k-dim{opacity:.75}
+.recurra-explain .k-good::before{content:"\\25CF ";color:#2e9e5b}
+.recurra-explain .k-bad::before{content:"\\25B2 ";color:#c98500}
+.recurra-explain .k-error::before{content:"\\25A0 ";color:#d64545}
+.recurra-explain .k-error,.recurra-explain .k-bad,.recurra-explain .k-good{font-weight:600}
+@media (max-width:640px){.recurra-explain td:last-child{min-width:14em}
+ .recurra-explain h3 small,.recurra-explain h2 small{display:block;margin-left:0}}
+@media print{.recurra-explain .scroll,.recurra-explain pre{overflow:visible}}
+"""
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>:root{{color-scheme:light dark}}body{{margin:1.5em auto;padding:0 1.2em;max-width:74em}}
+.recurra-diagram{{overflow-x:auto;margin:1em 0}}{style}</style>
+</head>
+<body>
+{diagram}{body}
+</body>
+</html>
+"""
+
+
+def fragment(document: Document) -> str:
+    """A document for a notebook's cell, with the style that it needs."""
+    return f"<style>{STYLE}</style>{_body(document)}"
+
+
+def page(documents: list[Document], diagram: str = "") -> str:
+    """Documents as one page that needs nothing else.
+
+    Args:
+        documents: one after the other.
+        diagram: an SVG to put above them.
+    """
+    above = f'<div class="recurra-diagram">{diagram}</div>\n' if diagram else ""
+    return _PAGE.format(
+        title=escape(documents[0].title),
+        style=STYLE,
+        diagram=above,
+        body="\n".join(map(_body, documents)),
+    )
+
+
+def _body(document: Document) -> str:
+    parts = [f'<div class="recurra-explain"><h2>{_head(document.title, document.aside)}</h2>']
+    parts += map(_section, document.sections)
+    if document.foot:
+        parts.append(f'<p class="k-dim">{_inline(document.foot)}</p>')
+    return "".join([*parts, "</div>"])
+
+
+def _section(section: Section) -> str:
+    head = f"<h3>{_head(section.title, section.aside)}</h3>" if section.title else ""
+    return head + "".join(map(_content, section.content))
+
+
+def _head(title: str, aside: str) -> str:
+    return escape(title) + (f"<small>{_inline(aside)}</small>" if aside else "")
+
+
+def _content(content: Content) -> str:
+    match content:
+        case Text():
+            return f'<p class="k-{content.kind}">{_inline(content.text)}</p>'
+        case Code():
+            return f"<pre>{escape(content.text)}</pre>"
+        case Gap():
+            return ""
+        case Table():
+            return _table(content)
+
+
+def _table(table: Table) -> str:
+    head = "".join(f"<th scope='col'>{escape(name)}</th>" for name in table.head)
+    rows = "".join(
+        "<tr>"
+        + "".join(_cell(cell, kind) for cell, kind in zip(row, table.kinds, strict=True))
+        + "</tr>"
+        for row in table.rows
+    )
+    head = f"<thead><tr>{head}</tr></thead>" if head else ""
+    return f'<div class="scroll"><table>{head}<tbody>{rows}</tbody></table></div>'
+
+
+def _cell(cell: Any, kind: str) -> str:
+    text, kind = (cell.text, cell.kind) if isinstance(cell, Part) else (cell, kind)
+    return f'<td class="k-{kind}">{_inline(text)}</td>'
+
+
+def _inline(text: str) -> str:
+    return "".join(
+        f"<code>{escape(piece)}</code>" if is_code else escape(piece)
+        for piece, is_code in pieces(text)
+    )

@@ -1,0 +1,286 @@
+"""The explanation of one layer as a document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from recurra.insight.explanation.cell_facts import CellFacts
+from recurra.insight.explanation.document import (
+    Code,
+    Content,
+    Document,
+    Gap,
+    Part,
+    Section,
+    Text,
+    table,
+)
+from recurra.insight.explanation.findings import findings_section
+from recurra.insight.explanation.layer_facts import LayerFacts
+from recurra.insight.explanation.results import Equality, Result
+from recurra.insight.explanation.sizes import MEANINGS, letters_in, shape_text
+from recurra.insight.linting import Finding
+
+Detail = Literal["brief", "normal", "full"]
+
+
+_SIGNS = "∘ element by element · ' after the step"
+
+
+def layer_document(facts: LayerFacts, detail: Detail, findings: Sequence[Finding] = ()) -> Document:
+    """What there is to tell about a layer, in so much detail."""
+    sections = [_returns(facts)]
+    if detail != "brief":
+        leaf = facts.leaf
+        sections += _steps(facts, leaf)
+    sections.append(_weights(facts, detail))
+    sections.append(engine_section([(facts.path, facts)]))
+    if findings:
+        sections.append(findings_section(findings))
+    notes = [Text(note) for note in _notes(facts)]
+    if notes:
+        sections.append(Section("Good to know", tuple(notes)))
+    if detail != "brief" and facts.options:
+        rows = [(write, get) for write, get in facts.options]
+        sections.append(
+            Section("To get something else", (table(rows, "code", "text", hangs=True),))
+        )
+    if detail == "full":
+        sources = [cell.source for cell in _all_cells(facts) if cell.source]
+        if sources:
+            content = tuple(Text(source) for source in dict.fromkeys(sources))
+            sections.append(Section("Where the equations come from", content))
+    return Document(facts.path, _aside(facts), tuple(sections), legend(facts))
+
+
+def _aside(facts: LayerFacts) -> str:
+    stack = facts.leaf.cells
+    units = ", ".join(str(cell.units) for cell in stack)
+    sizes = f", {units} units" if units and units != "U" else ""
+    arrow = f": {shape_text(facts.shape)} → {shape_text(facts.results.results[0].shape)}"
+    return f"{facts.title}{sizes}{arrow}"
+
+
+def legend(facts: LayerFacts) -> str:
+    """What the letters in the shapes stand for."""
+    shapes = [facts.shape, *(result.shape for result in facts.results.results)]
+    letters = letters_in(*shapes, *(w.shape for cell in _all_cells(facts) for w in cell.weights))
+    signs = [_SIGNS] if any(cell.known for cell in _all_cells(facts)) else []
+    return " · ".join([*(f"{letter} {MEANINGS[letter]}" for letter in letters), *signs])
+
+
+def _all_cells(facts: LayerFacts) -> list[CellFacts]:
+    return [*facts.cells, *(cell for part in facts.parts for cell in _all_cells(part))]
+
+
+# --- What comes out ---
+
+
+def _returns(facts: LayerFacts) -> Section:
+    results = facts.results.results
+    content: list[Content] = [
+        Code(facts.call),
+        Gap(),
+        table([_result(result) for result in results], "name", "shape", "text", hangs=True),
+    ]
+    equal = [_equality(equality) for equality in facts.results.equalities]
+    others = _others(facts)
+    if equal:
+        content += [Gap(), table([*equal, *others], "code", "text", hangs=True)]
+    return Section("Returns", tuple(content), _because(facts))
+
+
+def _because(facts: LayerFacts) -> str:
+    """How many things come, and for which steps, with the arguments that make it so."""
+    layer = facts.leaf.layer
+    count = len(facts.results.names)
+    number = "one array" if count == 1 else f"{count} results"
+    names = [name for name in ("return_state", "return_trace") if getattr(layer, name)]
+    why = " and ".join(f"{name}=True" for name in names) or "return_state=False"
+    steps = "every step" if layer.return_sequences else "the last step"
+    return f"{number} ({why}), the output of {steps} (return_sequences={layer.return_sequences})"
+
+
+def _result(result: Result) -> tuple[str, str, str]:
+    shape = shape_text(result.shape)
+    return result.name, f"{shape} each" if result.kind == "trace" else shape, result.meaning
+
+
+def _equality(equality: Equality) -> tuple[str, str]:
+    why = equality.why
+    if equality.unless:
+        why = f"{why[:-1]}; not where {equality.unless}."
+    return f"{equality.left} == {equality.right}", why
+
+
+def _others(facts: LayerFacts) -> list[tuple[str, str]]:
+    """Returned states that are in no output, of layers of one cell."""
+    cells = facts.cells
+    if len(cells) != 1 or not cells[0].known or "state_h" not in facts.results.names:
+        return []
+    return [
+        (f"{state.output} != {cells[0].states[0].output}", state.meaning)
+        for state in cells[0].states[1:]
+    ]
+
+
+# --- What happens in a step ---
+
+
+def _steps(facts: LayerFacts, leaf: LayerFacts) -> Iterator[Section]:
+    sections: list[Section] = []
+    if facts.parts:
+        sections.append(Section("Inside", tuple(_inside(facts))))
+    known = [cell for cell in leaf.cells if cell.known]
+    sections += [_step(cell, leaf, facts.starts) for cell in known]
+    return iter(sections)
+
+
+def _inside(facts: LayerFacts) -> list[Content]:
+    if len(facts.parts) == 1:
+        part = facts.parts[0]
+        items = facts.shape[1] if len(facts.shape) > 1 else "N"
+        return [
+            Text(
+                f"`{part.path}` is run on each of the {items} items of axis 1, with the same "
+                f"weights: {facts.shape[0]}·{items} sequences of shape {shape_text(part.shape)}."
+            )
+        ]
+    rows = []
+    for (name, layer), reads in zip(facts.layer.parts, _directions(facts), strict=True):
+        what = f"{layer.class_name}: reads {reads}, with weights and states of its own."
+        rows.append((name, what))
+    return [table(rows, "name", "text")]
+
+
+def _directions(facts: LayerFacts) -> list[str]:
+    ways = ("from the first step to the last", "from the last step to the first")
+    return [ways[part.go_backwards] for _, part in facts.layer.parts]
+
+
+def _step(cell: CellFacts, leaf: LayerFacts, starts: str) -> Section:
+    rows = [(line.symbol, line.name, line.formula, line.meaning) for line in cell.lines]
+    feeds = [(", ".join(needs), f"→ {', '.join(made)}") for needs, made in cell.feeds()]
+    for state in cell.states:
+        goes = "the output, and" if state is cell.states[0] else "in no output, but"
+        feeds.append((f"{state.symbol}'", f"→ {goes} {state.symbol} of the next step"))
+    symbols = " and ".join(state.symbol for state in cell.states)
+    content: list[Content] = [
+        table(rows, "name", "name", "code", "text", hangs=True),
+        Gap(),
+        table(feeds, "name", "text"),
+        Text(f"At the first step, {symbols}: {starts[0].lower()}{starts[1:]}"),
+    ]
+    title = "One step" if len(leaf.cells) == 1 else f"One step of {cell.name} ({cell.layer})"
+    gates = [block.symbol for block in cell.blocks]
+    values = "1 value" if len(gates) == 1 else f"{len(gates)} values ({', '.join(gates)})"
+    below = leaf.cells.index(cell)
+    x = "the step's x" if not below else f"the output of {leaf.cells[below - 1].name}, its x"
+    return Section(
+        title,
+        tuple(content),
+        f"each of the {cell.units} units computes {values} from {x} ({leaf.shape[0]}, "
+        f"{cell.features}) and the last step's {symbols} ({leaf.shape[0]}, {cell.units})",
+    )
+
+
+# --- Weights ---
+
+
+def _weights(facts: LayerFacts, detail: Detail) -> Section:
+    content: list[Content] = []
+    if detail != "brief":
+        leaf = facts.leaf
+        for cell in leaf.cells:
+            if len(leaf.cells) > 1:
+                content.append(
+                    Text(f"{cell.name}: {_total(cell.formula, cell.numbers, cell.parameters)}")
+                )
+            content += _arrays(cell)
+    return Section(
+        "Weights", tuple(content), _total(facts.formula, facts.numbers, facts.parameters)
+    )
+
+
+def _total(formula: str, numbers: str, count: int | None) -> str:
+    terms = [term for term in dict.fromkeys((formula, numbers)) if term]
+    if count is not None:
+        terms.append(f"{count:,}")
+    if not terms:
+        return "known once the layer is built"
+    return " = ".join(terms) + " parameters"
+
+
+def _arrays(cell: CellFacts) -> list[Content]:
+    rows = [
+        (weight.name, shape_text(weight.shape), weight.letter, weight.meaning)
+        for weight in cell.weights
+    ]
+    content: list[Content] = [table(rows, "name", "shape", "code", "text", hangs=True)]
+    if len(cell.blocks) > 1:
+        letters = [letter for weight in cell.weights for letter in weight.letter.split(", ")]
+        content += [
+            Text(
+                f"{len(cell.blocks)}·{cell.units} columns: each gate has a block of "
+                f"{cell.units} in every array."
+            ),
+            table(
+                [
+                    (
+                        f"[..., {block.columns}]",
+                        ", ".join(f"{letter}_{block.symbol}" for letter in letters),
+                        block.gate,
+                    )
+                    for block in cell.blocks
+                ],
+                "code",
+                "code",
+                "name",
+            ),
+        ]
+    return content
+
+
+# --- Engine, notes ---
+
+
+def engine_section(layers: Sequence[tuple[str, LayerFacts]]) -> Section:
+    """Which engine runs each layer, and why."""
+    rows: list[tuple[str | Part, ...]] = []
+    for path, facts in layers:
+        layer = facts.layer
+        rows.append((Part(path, "name"), engine_part(layer.engine), _why(layer.reason)))
+        if layer.advice:
+            rows.append(("", Part("to change", "dim"), _sentence(layer.advice)))
+    if len(layers) == 1:
+        rows = [row[1:] for row in rows]
+        return Section("Engine", (table(rows, "text", "text"),))
+    return Section("Engine", (table(rows, "name", "text", "text", hangs=True),))
+
+
+def engine_part(engine: str) -> Part:
+    """An engine's name, and whether it is the fast one."""
+    if engine == "keras":
+        return Part("Keras's own scan", "bad")
+    if engine in ("cpu", "gpu"):
+        return Part(f"Recurra's engine ({engine})", "good")
+    if engine == "runtime":
+        return Part("Recurra's runtime", "good")
+    return Part(engine or "not known", "dim")
+
+
+def _why(reason: str) -> str:
+    return _sentence(reason) if reason else ""
+
+
+def _sentence(text: str) -> str:
+    text = text.rstrip(".")
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def _notes(facts: LayerFacts) -> list[str]:
+    notes = list(facts.notes)
+    for part in facts.parts:
+        notes += [note for note in _notes(part) if not note.startswith(("Padding", "go_backwards"))]
+    return list(dict.fromkeys(notes))

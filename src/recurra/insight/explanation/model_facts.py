@@ -1,0 +1,271 @@
+"""What there is to tell about a model: the data's way, its masks and its states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from recurra.insight.explanation.layer_facts import LayerFacts, layer_facts
+from recurra.insight.explanation.letters import shapes_of
+from recurra.insight.explanation.masks import mask_sentences
+from recurra.insight.explanation.sizes import SymbolicShape, shape_text, symbolic
+from recurra.insight.explanation.state_flow import origins, state_sentences
+from recurra.insight.structure import Node, Structure
+
+
+@dataclass(frozen=True)
+class Made:
+    """A tensor that a step of the way makes.
+
+    name: "output", "state_h"; users: paths of the calls that read it.
+    leaves: whether it is an output of the model.
+    """
+
+    name: str
+    shape: SymbolicShape
+    masked: bool
+    users: tuple[str, ...]
+    leaves: bool
+    meaning: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """An input of the model, or a call of one of its layers.
+
+    path: "" for what stands for several layers (`count` of them).
+    title: "LSTM, 64 units"; "input".
+    reads: names of what it takes: "encoder", or "encoder: state_h" of several results.
+    follows: whether it reads the step before it, and nothing else.
+    note: what it does with the mask, or where its states come from.
+    """
+
+    path: str
+    title: str
+    recurrent: bool
+    reads: tuple[str, ...]
+    follows: bool
+    made: tuple[Made, ...]
+    note: str = ""
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A model, as it is explained."""
+
+    name: str
+    kind: str
+    source: str
+    inputs: tuple[tuple[str, SymbolicShape, str], ...]
+    outputs: tuple[tuple[str, SymbolicShape, str], ...]
+    steps: tuple[Step, ...]
+    masks: tuple[str, ...]
+    states: tuple[str, ...]
+    layers: tuple[LayerFacts, ...]
+    parameters: int
+    gaps: tuple[str, ...]
+    structure: Structure
+
+    def to_dict(self) -> dict[str, Any]:
+        """As what JSON can hold."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "source": self.source,
+            "inputs": [_tensor(*tensor) for tensor in self.inputs],
+            "outputs": [_tensor(*tensor) for tensor in self.outputs],
+            "way": [
+                {
+                    "path": step.path,
+                    "title": step.title,
+                    "recurrent": step.recurrent,
+                    "reads": list(step.reads),
+                    "note": step.note,
+                    "makes": [
+                        {
+                            "name": made.name,
+                            "shape": list(made.shape),
+                            "masked": made.masked,
+                            "users": list(made.users),
+                            "is_output": made.leaves,
+                            "meaning": made.meaning,
+                        }
+                        for made in step.made
+                    ],
+                }
+                for step in self.steps
+            ],
+            "masks": list(self.masks),
+            "states": list(self.states),
+            "layers": [layer.to_dict() for layer in self.layers],
+            "parameters": self.parameters,
+            "gaps": list(self.gaps),
+            "structure": self.structure.to_dict(),
+        }
+
+
+def _tensor(name: str, shape: SymbolicShape, dtype: str) -> dict[str, Any]:
+    return {"name": name, "shape": list(shape), "dtype": dtype}
+
+
+def model_facts(structure: Structure) -> ModelFacts:
+    """What there is to tell about a model."""
+    shapes = shapes_of(structure)
+    layers: dict[str, LayerFacts] = {}
+    for node in structure.recurrent():
+        layers[node.path] = node_facts(structure, node, shapes)
+    named = {tensor.index: tensor for tensor in structure.tensors}
+    return ModelFacts(
+        name=structure.name,
+        kind=structure.kind,
+        source=structure.source,
+        inputs=tuple((named[i].name, shapes[i], named[i].dtype) for i in structure.inputs),
+        outputs=tuple((named[i].name, shapes[i], named[i].dtype) for i in structure.outputs),
+        steps=tuple(_steps(structure, shapes, layers)),
+        masks=tuple(mask_sentences(structure)),
+        states=tuple(state_sentences(structure, layers)),
+        layers=tuple(layers.values()),
+        parameters=sum(node.parameters for node in structure.nodes),
+        gaps=structure.gaps,
+        structure=structure,
+    )
+
+
+def node_facts(
+    structure: Structure, node: Node, shapes: Mapping[int, SymbolicShape] | None = None
+) -> LayerFacts:
+    """What there is to tell about the layer of one call."""
+    assert node.recurrent is not None
+    shapes = shapes_of(structure) if shapes is None else shapes
+    tensors = {tensor.index: tensor for tensor in structure.tensors}
+    given = shapes[node.inputs[0]] if node.inputs else ()
+    if not given:
+        items = node.recurrent.class_name == "TimeDistributed"
+        given = symbolic((None,) * (4 if items else 3), "BNTF" if items else "BTF")
+        features = [part.cells[0].features for _, part in node.recurrent.leaves("") if part.cells]
+        if features and features[0] is not None:
+            given = (*given[:-1], features[0])
+    return layer_facts(
+        node.recurrent,
+        node.path,
+        given,
+        output=shapes[node.outputs[0]] if node.outputs else (),
+        masked=any(tensors[i].masked for i in node.inputs) or "mask" in node.others,
+        starts=origins(structure, node),
+        parameters=node.parameters or None,
+    )
+
+
+# --- The way ---
+
+
+def _steps(
+    structure: Structure, shapes: Mapping[int, SymbolicShape], layers: Mapping[str, LayerFacts]
+) -> list[Step]:
+    tensors = {tensor.index: tensor for tensor in structure.tensors}
+    told: set[int] = set()
+    steps: list[Step] = []
+    before: tuple[int, ...] = ()
+
+    def tell_inputs(indices: tuple[int, ...]) -> None:
+        nonlocal before
+        for index in indices:
+            if index in structure.inputs and index not in told:
+                told.add(index)
+                tensor = tensors[index]
+                made = _made(structure, index, "", shapes, "")
+                kind = "" if tensor.dtype.startswith("float") else f" of {tensor.dtype}"
+                steps.append(Step(tensor.name, f"input{kind}", False, (), False, (made,)))
+                before = (index,)
+
+    for node in structure.nodes:
+        others = tuple(i for group in node.others.values() for i in group)
+        taken = (*node.inputs, *node.states, *others)
+        tell_inputs(taken)
+        facts = layers.get(node.path)
+        meanings = {} if facts is None else {r.name: r.meaning for r in facts.results.results}
+        several = len(node.outputs) > 1
+        made = tuple(
+            _made(
+                structure,
+                index,
+                _output_name(node, i, several),
+                shapes,
+                meanings.get(_output_name(node, i, True), "") if facts else "",
+            )
+            for i, index in enumerate(node.outputs)
+        )
+        steps.append(
+            Step(
+                node.path,
+                _title(node, facts),
+                facts is not None,
+                tuple(_source(structure, i) for i in (*node.inputs, *others)),
+                node.inputs == before[:1] and not others and bool(node.inputs),
+                made,
+                _note(structure, node),
+            )
+        )
+        before = node.outputs
+    tell_inputs(structure.inputs)
+    return steps
+
+
+def _made(
+    structure: Structure,
+    index: int,
+    name: str,
+    shapes: Mapping[int, SymbolicShape],
+    meaning: str,
+) -> Made:
+    tensor = next(t for t in structure.tensors if t.index == index)
+    users = tuple(dict.fromkeys(node.path for node in structure.users(index)))
+    return Made(name, shapes[index], tensor.masked, users, index in structure.outputs, meaning)
+
+
+def _output_name(node: Node, place: int, several: bool) -> str:
+    if not several:
+        return ""
+    names = node.output_names
+    return names[place] if place < len(names) else f"result {place}"
+
+
+def _source(structure: Structure, index: int) -> str:
+    """What a tensor is called where it is read: "encoder", or "encoder: state_h"."""
+    maker = structure.maker(index)
+    if maker is None:
+        return next(t.name for t in structure.tensors if t.index == index)
+    if len(maker.outputs) == 1:
+        return maker.path
+    place = maker.outputs.index(index)
+    name = _output_name(maker, place, True)
+    return maker.path if name == "output" else f"{maker.path}: {name}"
+
+
+def _title(node: Node, facts: LayerFacts | None) -> str:
+    if facts is None:
+        return node.class_name
+    units = ", ".join(str(cell.units) for cell in facts.leaf.cells)
+    return f"{facts.title}, {units} units" if units else facts.title
+
+
+def _note(structure: Structure, node: Node) -> str:
+    notes = []
+    match node.mask_role:
+        case "makes":
+            notes.append("makes a mask")
+        case "loses":
+            notes.append("loses the mask")
+        case "uses" if node.recurrent is None:
+            notes.append("uses the mask")
+    if node.states:
+        makers = dict.fromkeys(_source(structure, index).partition(":")[0] for index in node.states)
+        notes.append(f"starts from the states of {', '.join(makers)}")
+    return "; ".join(notes)
+
+
+def shown(shape: SymbolicShape) -> str:
+    """A shape, or that it is not known."""
+    return shape_text(shape) if shape else "(shape not known)"

@@ -1,0 +1,309 @@
+"""What a recurrent layer returns: names, shapes and meanings, and which of it is equal.
+
+The left and right sides of an `Equality` are Python expressions over the names that the call is
+unpacked into, so that anybody can try them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from recurra.insight.explanation.cell_facts import CellFacts, StateFact, cell_facts
+from recurra.insight.explanation.sizes import Size, SymbolicShape, times
+from recurra.insight.structure import Recurrent
+
+
+@dataclass(frozen=True)
+class Result:
+    """One thing that a layer returns.
+
+    name: "output", "state_h"; "states_0[1]" where a result is a list.
+    kind: "output", "state" or "trace".
+    """
+
+    name: str
+    shape: SymbolicShape
+    kind: str
+    meaning: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As what JSON can hold."""
+        return {
+            "name": self.name,
+            "shape": list(self.shape),
+            "kind": self.kind,
+            "meaning": self.meaning,
+        }
+
+
+@dataclass(frozen=True)
+class Equality:
+    """Two things that hold the same numbers.
+
+    left, right: Python expressions over the results' names.
+    why: one sentence.
+    unless: when they differ, as a clause ("the row ends in padding"); "" for never.
+    """
+
+    left: str
+    right: str
+    why: str
+    unless: str = ""
+
+    def to_dict(self) -> dict[str, str]:
+        """As what JSON can hold."""
+        return {"left": self.left, "right": self.right, "why": self.why, "unless": self.unless}
+
+
+@dataclass(frozen=True)
+class Results:
+    """All that a layer returns.
+
+    names: what its call is unpacked into: ("output", "state_h", "state_c").
+    states: the final states, whether they are returned or not, in the order of `initial_state`.
+    """
+
+    names: tuple[str, ...]
+    results: tuple[Result, ...]
+    equalities: tuple[Equality, ...]
+    states: tuple[Result, ...]
+
+
+def results_of(
+    layer: Recurrent, shape: SymbolicShape, output: SymbolicShape = (), masked: bool = False
+) -> Results:
+    """What a layer returns for an input.
+
+    Args:
+        layer: what is recurrent about it.
+        shape: of its input, with the batch.
+        output: of its output, where the model knows it and the layer's cells do not tell.
+        masked: whether a mask comes with the input.
+    """
+    if layer.class_name == "TimeDistributed" or [name for name, _ in layer.parts] == ["layer"]:
+        return _time_distributed(layer, shape, output, masked)
+    if len(layer.parts) == 2:
+        return _bidirectional(layer, shape, masked)
+    return _plain(layer, shape, output, masked)
+
+
+# --- One layer ---
+
+
+def _plain(layer: Recurrent, shape: SymbolicShape, output: SymbolicShape, masked: bool) -> Results:
+    stack = [cell_facts(cell) for cell in layer.cells]
+    steps = shape[1] if len(shape) > 1 else "T"
+    if not output:
+        units: Size = stack[-1].units if stack else "U"
+        output = ("B", steps, units) if layer.return_sequences else ("B", units)
+    last = _last(masked)
+    top = stack[-1].states if stack else ()
+    symbol = f" {top[0].symbol}" if stack and stack[-1].known else ""
+    what = f"Hidden state{symbol}" if symbol or "LSTM" in layer.class_name else "The cell's output"
+    meaning = f"{what} of every step" if layer.return_sequences else f"{what} after {last}"
+    if layer.return_sequences and layer.go_backwards:
+        meaning += ", in the order of reading: `output[:, 0]` is the input's last step"
+    results = [Result("output", output, "output", f"{meaning}.")]
+    states = _states(layer, stack, output, last)
+    names: tuple[str, ...] = ("output",)
+    if layer.return_state or layer.return_trace:
+        results += states
+        names += tuple(dict.fromkeys(state.name.partition("[")[0] for state in states))
+    if layer.return_trace and stack and stack[-1].known:
+        results.append(_trace(layer, ("B", steps, stack[-1].units)))
+        names += ("trace",)
+    same: list[Equality] = []
+    if names[1:] and states and (stack[-1].known if stack else True):
+        first = next(s for s in states if s.name.partition("[")[0] == _top(states))
+        zero = layer.return_sequences and layer.zero_output_for_mask
+        same.append(
+            Equality(
+                "output[:, -1]" if layer.return_sequences else "output",
+                first.name,
+                f"Both are the hidden state after {last}; as `{first.name}` it comes by itself, "
+                "for another layer to start from.",
+                "a row ends in padding, where this layer's output is 0" if zero else "",
+            )
+        )
+    return Results(names, tuple(results), tuple(same), tuple(states))
+
+
+def _top(states: Sequence[Result]) -> str:
+    return states[-1].name.partition("[")[0] if "[" in states[-1].name else states[0].name
+
+
+def _last(masked: bool) -> str:
+    return "the last real step" if masked else "the last step"
+
+
+def _states(
+    layer: Recurrent, stack: Sequence[CellFacts], output: SymbolicShape, last: str
+) -> list[Result]:
+    found = []
+    for index, cell in enumerate(stack):
+        for place, state in enumerate(cell.states):
+            shape = state.shape
+            if layer.class_name.startswith("ConvLSTM") and len(shape) < 2:
+                shape = ("B", *output[2 if layer.return_sequences else 1 :])
+            found.append(
+                Result(
+                    f"states_{index}[{place}]" if len(stack) > 1 else _name(layer, state, place),
+                    shape,
+                    "state",
+                    _state_meaning(layer, cell, state, place, len(stack), last),
+                )
+            )
+    return found
+
+
+def _name(layer: Recurrent, state: StateFact, place: int) -> str:
+    if layer.class_name.startswith("ConvLSTM"):
+        return ("state_h", "state_c")[place] if place < 2 else state.output
+    return state.output
+
+
+def _state_meaning(
+    layer: Recurrent, cell: CellFacts, state: StateFact, place: int, stacked: int, last: str
+) -> str:
+    of = f" of {cell.name} ({cell.layer})" if stacked > 1 else ""
+    if cell.known:
+        what = f"{state.name.replace('_', ' ').capitalize()} {state.symbol}"
+    elif layer.class_name.startswith("ConvLSTM"):
+        what = ("Hidden state h", "Cell state c")[min(place, 1)]
+    else:
+        return f"State {place} of {cell.class_name} after {last}; the cell's own code defines it."
+    return f"{what}{of} after {last}."
+
+
+def _trace(layer: Recurrent, shape: SymbolicShape) -> Result:
+    spec = layer.cells[-1].spec
+    names = ", ".join(spec.trace_names) if spec else ""
+    meaning = f"Every gate and state of every step, by name: {names}."
+    if layer.go_backwards:
+        meaning += " In the order of reading, the input's last step first."
+    return Result("trace", shape, "trace", meaning)
+
+
+# --- Wrappers ---
+
+
+def _bidirectional(layer: Recurrent, shape: SymbolicShape, masked: bool) -> Results:
+    parts = [part for _, part in layer.parts]
+    inner = [results_of(part, shape, masked=masked) for part in parts]
+    forward = parts[0]
+    sequences = forward.return_sequences
+    mode = layer.merge_mode
+    each = inner[0].results[0].shape
+    width = each[-1]
+    when = "of every step" if sequences else "after"
+    ends = ("", "") if sequences else (f" {_last(masked)}", " the first step, the last it reads")
+    results: list[Result] = []
+    if mode is None:
+        results = [
+            Result(f"{name}_output", each, "output", f"Hidden state {when}{end}, {reads}.")
+            for name, end, reads in zip(
+                ("forward", "backward"), ends, ("read forwards", "read backwards"), strict=True
+            )
+        ]
+    else:
+        total = times(2, width) if mode == "concat" else width
+        results = [Result("output", (*each[:-1], total), "output", _merged(mode, width, sequences))]
+    states = [
+        replace(
+            state,
+            name=f"{direction}_{state.name}",
+            meaning=_in_direction(state.meaning, direction, masked),
+        )
+        for direction, each_inner in zip(("forward", "backward"), inner, strict=True)
+        for state in each_inner.states
+    ]
+    names = [result.name for result in results]
+    if forward.return_state:
+        results += states
+        for direction, each_inner in zip(("forward", "backward"), inner, strict=True):
+            names += [f"{direction}_{name}" for name in each_inner.names[1:]]
+    traces = [r for r in inner[0].results if r.kind == "trace"]
+    if forward.return_state and traces:
+        results = [r for r in results if r.kind == "output"]
+        for direction, each_inner in zip(("forward", "backward"), inner, strict=True):
+            results += [s for s in states if s.name.startswith(direction)]
+            results += [
+                replace(r, name=f"{direction}_trace")
+                for r in each_inner.results
+                if r.kind == "trace"
+            ]
+    same = _bidirectional_equalities(mode, width, sequences, inner, masked)
+    return Results(
+        tuple(names), tuple(results), tuple(same if forward.return_state else ()), tuple(states)
+    )
+
+
+def _merged(mode: str, width: Size, sequences: bool) -> str:
+    when = "of every step" if sequences else "after the last step that each direction reads"
+    if mode == "concat":
+        return (
+            f"Hidden states {when}, side by side: columns 0:{width} of the forward layer, "
+            f"{width}:{times(2, width)} of the backward layer."
+        )
+    how = {"sum": "added up", "mul": "multiplied", "ave": "averaged"}.get(mode, mode)
+    return f"Hidden states {when}, both directions' {how}."
+
+
+def _in_direction(meaning: str, direction: str, masked: bool) -> str:
+    last = _last(masked)
+    end = f"{last}" if direction == "forward" else "the first step, the last it reads"
+    return f"{direction.capitalize()} layer: {meaning[0].lower()}{meaning[1:]}".replace(last, end)
+
+
+def _bidirectional_equalities(
+    mode: str | None, width: Size, sequences: bool, inner: Sequence[Results], masked: bool
+) -> list[Equality]:
+    if any(not each.equalities for each in inner) or not inner[0].states:
+        return []
+    h = [each.equalities[0].right for each in inner]
+    forward, backward = f"forward_{h[0]}", f"backward_{h[1]}"
+    why = (
+        "The forward layer is done at the last step.",
+        "The backward layer is done at the first step.",
+    )
+    unless = ("a row ends in padding", "a row begins with padding") if sequences else ("", "")
+    last, first = ("[:, -1", "[:, 0") if sequences else ("[:", "[:")
+    if mode == "concat":
+        return [
+            Equality(f"output{last}, :{width}]", forward, why[0], unless[0] if masked else ""),
+            Equality(f"output{first}, {width}:]", backward, why[1], unless[1] if masked else ""),
+        ]
+    if mode is None:
+        ends = ("[:, -1]", "[:, 0]") if sequences else ("", "")
+        return [
+            Equality(f"forward_output{ends[0]}", forward, why[0], unless[0] if masked else ""),
+            Equality(f"backward_output{ends[1]}", backward, why[1], unless[1] if masked else ""),
+        ]
+    if sequences:
+        return []  # each end of the output mixes a final state with one that is not returned
+    right = {
+        "sum": f"{forward} + {backward}",
+        "mul": f"{forward} * {backward}",
+        "ave": f"({forward} + {backward}) / 2",
+    }.get(mode)
+    return [] if right is None else [Equality("output", right, "Each direction's last state.")]
+
+
+def _time_distributed(
+    layer: Recurrent, shape: SymbolicShape, output: SymbolicShape, masked: bool
+) -> Results:
+    (_, part), items = layer.parts[0], shape[1] if len(shape) > 1 else "N"
+    inner = results_of(part, (*shape[:1], *shape[2:]), (*output[:1], *output[2:]), masked)
+
+    def spread(result: Result) -> Result:
+        meaning = f"{result.meaning[:-1]}, for every item."
+        return replace(result, shape=(*result.shape[:1], items, *result.shape[1:]), meaning=meaning)
+
+    return Results(
+        inner.names,
+        tuple(spread(result) for result in inner.results),
+        tuple(replace(e, left=e.left.replace("[:,", "[:, :,")) for e in inner.equalities),
+        tuple(spread(state) for state in inner.states),
+    )

@@ -1,0 +1,78 @@
+"""Which layer's states start which layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from recurra.insight.explanation.layer_facts import LayerFacts
+from recurra.insight.explanation.masks import names
+from recurra.insight.structure import Node, Structure
+
+
+def origins(structure: Structure, node: Node) -> str:
+    """Where a call's states come from, if it is given any: a sentence; "" if not."""
+    if not node.states:
+        return ""
+    return f"{', '.join(_places(structure, node))}, given as `initial_state`."
+
+
+def state_sentences(structure: Structure, layers: Mapping[str, LayerFacts]) -> list[str]:
+    """Where each recurrent layer's states come from, and which final ones nobody reads."""
+    zeros: list[str] = []
+    kept: list[str] = []
+    given: list[str] = []
+    unused: list[str] = []
+    for node in structure.recurrent():
+        facts = layers[node.path]
+        if node.states:
+            given.append(_given(structure, node, facts))
+        elif _is_stateful(facts):
+            kept.append(node.path)
+        else:
+            zeros.append(node.path)
+        for place, index in enumerate(node.outputs[1:], 1):
+            if structure.users(index) or index in structure.outputs:
+                continue
+            name = node.output_names[place] if place < len(node.output_names) else ""
+            if "state" in name:
+                unused.append(f"`{node.path}`: {name}")
+    sentences = given
+    if kept:
+        keep = "keeps" if len(kept) == 1 else "keep"
+        sentences.append(
+            f"{names(kept)} {keep} states from call to call (stateful=True), row by row, until "
+            "`reset_state()`."
+        )
+    if zeros:
+        start = "starts" if len(zeros) == 1 else "start"
+        sentences.append(f"{names(zeros)} {start} from zeros at every call.")
+    if unused:
+        sentences.append(f"Returned, and read by nobody: {'; '.join(unused)}.")
+    return sentences
+
+
+def _given(structure: Structure, node: Node, facts: LayerFacts) -> str:
+    own = [state.name for state in facts.results.states]
+    places = _places(structure, node)
+    if len(own) != len(places):
+        return f"`{node.path}` starts from {', '.join(places)}."
+    pairs = ", ".join(f"{name} ← {place}" for name, place in zip(own, places, strict=True))
+    return f"`{node.path}` starts from given states: {pairs}."
+
+
+def _places(structure: Structure, node: Node) -> list[str]:
+    found = []
+    for index in node.states:
+        maker = structure.maker(index)
+        if maker is None:
+            name = next(t.name for t in structure.tensors if t.index == index)
+            found.append(f"`{name}` (an input)")
+            continue
+        place = maker.outputs.index(index)
+        name = maker.output_names[place] if place < len(maker.output_names) else ""
+        found.append(f"`{maker.path}`" + (f".{name}" if len(maker.outputs) > 1 and name else ""))
+    return found
+
+
+def _is_stateful(facts: LayerFacts) -> bool:
+    return facts.layer.stateful or any(_is_stateful(part) for part in facts.parts)
