@@ -89,3 +89,224 @@ value differs from the trace's by at most (high - low) / 508. Code 255, and NaN 
 value: a padded step, or what is not finite in the trace. Where stride is above 1, "data" is the
 mean of each column's real steps, and "low" and "high" hold its least and greatest value likewise.
 """
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from recurra.insight.report.annotations import Tokens, labels_of, tags_of, tokens_of
+from recurra.insight.report.axes import Axes
+from recurra.insight.report.layers import layer_data, shown_arrays
+from recurra.insight.report.notes import left_out
+from recurra.insight.report.series import Series, row_facts, series_of
+from recurra.insight.report.sizes import MAX_BYTES, MAX_ROWS, fit
+from recurra.insight.report.tables import table_of
+from recurra.insight.tracing import Trace
+
+_MAX_DIAGRAM = 2**20
+"""Characters of a diagram that a page still has: one of many thousand boxes helps nobody."""
+
+
+def report_data(
+    trace: Trace,
+    *,
+    labels: Any = None,
+    tokens: Any = None,
+    targets: Any = None,
+    features: Any = None,
+    classes: Any = None,
+    forecast: bool = False,
+    rows: int | Sequence[int] | None = None,
+    title: str | None = None,
+    max_bytes: int = MAX_BYTES,
+    page_bytes: int = 2**18,
+) -> dict[str, Any]:
+    """What a report's page is given; the arguments are those of `write_report`.
+
+    Args:
+        page_bytes: what the page has besides: its styles and programs.
+
+    Returns:
+        The object that this module's docstring describes, all of it what JSON can hold.
+
+    Raises:
+        TypeError, ValueError: if something does not fit the trace; the message says what would.
+    """
+    if not trace.layers:
+        raise ValueError(
+            "the trace has no recurrent layer, so there is nothing to report; trace a model that "
+            "has one, and without layers=[] to record all of them."
+        )
+    if not trace.batch:
+        raise ValueError("the trace has no rows, so there is nothing to report; trace some.")
+    axes = Axes(trace)
+    by_row, by_step = labels_of(labels, trace.batch)
+    texts = tokens_of(tokens, axes, trace.batch, trace.inputs)
+    tags = tags_of(by_step, axes)
+    series = series_of(
+        trace, axes, targets=targets, features=features, classes=classes, forecast=forecast
+    )
+    order, chosen = _rows(rows, trace.batch)
+    whole = {
+        path: count
+        for path, layer in trace.items()
+        if (count := axes.outer(path, trace.batch, layer)) is not None
+        and layer.arrays["hidden_state"].shape[1]
+    }
+    if not whole:
+        raise ValueError(
+            "no layer of the trace has time steps that belong to the traced rows, so there is "
+            "nothing to report; its layers have "
+            + ", ".join(f"{p!r} {each.arrays['hidden_state'].shape}" for p, each in trace.items())
+            + f", of {trace.batch} rows."
+        )
+    notes: list[str] = []
+    entries = [_row(row, by_row, texts, tags, axes, series) for row in order]
+    data: dict[str, Any] = {
+        "format": "recurra-report",
+        "version": 1,
+        "title": title or trace.structure.name or "Recurra",
+        "created": datetime.datetime.now().strftime("%Y-%m-%d %H:%M"),
+        "recurra": _version(),
+        "notes": notes,
+        "batch": trace.batch,
+        "limits": {},
+        "model": _model(trace),
+        "diagram": _diagram(trace, notes),
+        "findings": [finding.to_dict() for finding in _findings(trace)],
+        "axes": [],
+        "rows": entries,
+        "series": [],
+        "layers": [],
+    }
+    tables = _tables(trace)
+    # What has to be there in any case, measured by writing it.
+    of_rows = [_bytes(entry) for entry in entries]
+    other = page_bytes + _bytes([data, tables]) - sum(of_rows) + 8192 * len(whole)
+    arrays = {path: shown_arrays(trace.layers[path]) for path in whole}
+    sizes = fit(trace, axes, order, chosen, arrays, max_bytes, other, of_rows)
+    data["rows"] = entries[: len(sizes.rows)]
+    data["series"] = [each.data(axes, sizes) for each in series]
+    data["layers"] = [
+        layer_data(trace.layers[path], path, axes, sizes, outer, tables.get(path))
+        for path, outer in whole.items()
+    ]
+    data["axes"] = [
+        {
+            "name": axis.name,
+            "time_steps": axis.time_steps,
+            "columns": sizes.of(axis.time_steps).count,
+            "stride": sizes.of(axis.time_steps).stride,
+        }
+        for axis in axes.all
+    ]
+    strides = [axis["stride"] for axis in data["axes"]]
+    data["limits"] = {
+        "max_bytes": max_bytes,
+        "rows": [len(sizes.rows), trace.batch],
+        "units": sizes.units,
+        "stride": max(strides, default=1),
+    }
+    missing = [path for path in trace.layers if path not in whole]
+    notes += left_out(trace, axes, sizes, series, missing, len(order), chosen, max_bytes)
+    return data
+
+
+def _rows(rows: int | Sequence[int] | None, batch: int) -> tuple[list[int], bool]:
+    """Numbers of the rows to show, and whether the user has named them."""
+    if rows is None:
+        return list(range(min(batch, MAX_ROWS))), False
+    if isinstance(rows, bool) or not isinstance(rows, int | np.integer | Sequence | np.ndarray):
+        raise TypeError(f"rows is {rows!r:.60}; expected how many, or a list of their numbers.")
+    if isinstance(rows, int | np.integer):
+        if rows < 1:
+            raise ValueError(f"rows is {rows}; expected at least 1, or a list of rows' numbers.")
+        return list(range(min(batch, int(rows)))), False
+    numbers = [int(row) for row in rows]
+    if not numbers:
+        raise ValueError("rows is empty; leave it out to see the first ones, or name some.")
+    for row in numbers:
+        if not -batch <= row < batch:
+            raise ValueError(
+                f"rows has {row}, but the trace has {batch} rows; expected numbers from 0 to "
+                f"{batch - 1}."
+            )
+    return list(dict.fromkeys(row % batch for row in numbers)), True
+
+
+def _row(
+    row: int,
+    labels: Sequence[str] | None,
+    tokens: Sequence[Tokens],
+    tags: Tokens | None,
+    axes: Axes,
+    series: Sequence[Series],
+) -> dict[str, Any]:
+    return {
+        "index": row,
+        "label": None if labels is None else labels[row],
+        "facts": row_facts(series, row),
+        "tokens": [{"axis": each.axis, "items": each.items(row, axes)} for each in tokens],
+        "tags": [] if tags is None else [{"axis": tags.axis, "items": tags.items(row, axes)}],
+    }
+
+
+def _model(trace: Trace) -> dict[str, Any]:
+    structure = trace.structure
+    parameters = sum(node.parameters for node in structure.nodes)
+    return {
+        "name": structure.name,
+        "kind": structure.kind,
+        "source": structure.source,
+        "parameters": parameters if structure.nodes else None,
+        "gaps": list(structure.gaps),
+    }
+
+
+def _diagram(trace: Trace, notes: list[str]) -> str:
+    if not trace.structure.nodes:
+        return ""
+    from recurra.insight.diagram import diagram_svg
+
+    svg = diagram_svg(trace.structure)
+    if len(svg) > _MAX_DIAGRAM:
+        notes.append(
+            f"The diagram is not here: {len(trace.structure.nodes):,} calls of layers make it too "
+            "large."
+        )
+        return ""
+    return svg
+
+
+def _findings(trace: Trace) -> list[Any]:
+    from recurra.insight.linting import lint
+
+    return lint(trace.structure) if trace.structure.nodes else []
+
+
+def _tables(trace: Trace) -> dict[str, Any]:
+    """The page's tables by path; of layers whose units are no plain row of numbers none."""
+    from recurra.insight.tracing.summary import summarize_layer
+
+    return {
+        path: table_of(summarize_layer(layer).to_dict(series=False), layer.spec)
+        for path, layer in trace.items()
+        if layer.arrays["hidden_state"].ndim == 3 and layer.arrays["hidden_state"].size
+    }
+
+
+def _bytes(data: Any) -> int:
+    """What JSON of it takes in the page, at most."""
+    text = json.dumps(data)
+    return len(text) + 5 * text.count("<")
+
+
+def _version() -> str:
+    import recurra
+
+    return recurra.__version__
