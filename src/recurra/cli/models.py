@@ -18,6 +18,14 @@ def load(path: str) -> Any:
         CommandError: if there is no such file, or its name is not that of a model.
         ModelFileError: if the file cannot be used.
     """
+    check(path)
+    import recurra
+
+    return recurra.load(path)
+
+
+def check(path: str) -> None:
+    """Raise CommandError unless there is a file `path` that is called as a model is."""
     if path == STANDARD:
         raise CommandError("a model cannot be read from stdin; name its file.")
     check_input(path, "a trained model")
@@ -26,6 +34,3 @@ def load(path: str) -> Any:
             f"{path}: is not called as a model is; expected {', '.join(SUFFIXES)}, as "
             "model.save('model.keras') writes."
         )
-    import recurra
-
-    return recurra.load(path)

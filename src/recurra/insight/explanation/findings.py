@@ -35,8 +35,8 @@ def findings_section(findings: Sequence[Finding], *, all_clear: bool = False) ->
             ),
         ]
     if not findings and all_clear:
-        content.append(Text("No common mistake was found."))
-    return Section("Mistakes, perhaps", tuple(content), _count(findings))
+        content.append(Text("None was found."))
+    return Section("Common mistakes", tuple(content), _count(findings))
 
 
 def _count(findings: Sequence[Finding]) -> str:

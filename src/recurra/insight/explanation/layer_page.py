@@ -247,12 +247,16 @@ def _arrays(cell: CellFacts) -> list[Content]:
 
 def engine_section(layers: Sequence[tuple[str, LayerFacts]]) -> Section:
     """Which engine runs each layer, and why."""
-    rows: list[tuple[str | Part, ...]] = []
+    alike: dict[tuple[str, str, str], list[str]] = {}
     for path, facts in layers:
         layer = facts.layer
-        rows.append((Part(path, "name"), engine_part(layer.engine), _why(layer.reason)))
-        if layer.advice:
-            rows.append(("", Part("to change", "dim"), _sentence(layer.advice)))
+        alike.setdefault((layer.engine, layer.reason, layer.advice), []).append(path)
+    rows: list[tuple[str | Part, ...]] = []
+    for (engine, reason, advice), paths in alike.items():
+        who = "all of them" if len(alike) == 1 and len(paths) > 2 else ", ".join(paths)
+        rows.append((Part(who, "name"), engine_part(engine), _sentence(reason)))
+        if advice:
+            rows.append(("", Part("for the fast one", "dim"), _sentence(advice)))
     if len(layers) == 1:
         rows = [row[1:] for row in rows]
         return Section("Engine", (table(rows, "text", "text"),))
@@ -268,10 +272,6 @@ def engine_part(engine: str) -> Part:
     if engine == "runtime":
         return Part("Recurra's runtime", "good")
     return Part(engine or "not known", "dim")
-
-
-def _why(reason: str) -> str:
-    return _sentence(reason) if reason else ""
 
 
 def _sentence(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from recurra.insight.explanation.order import chained
 from recurra.insight.structure import Node, Structure
 
 
@@ -12,20 +13,25 @@ def mask_sentences(structure: Structure) -> list[str]:
     tensors = {tensor.index: tensor for tensor in structure.tensors}
     sentences = []
     passing: list[str] = []
-    for node in structure.nodes:
-        if node.mask_role == "passes":
+
+    def tell_passing() -> None:
+        if passing:
+            sentences.append(f"{names(passing)} {'hands' if len(passing) == 1 else 'hand'} it on.")
+            passing.clear()
+
+    for node in chained(structure):
+        if node.mask_role == "passes" and node.recurrent is None:
             passing.append(node.path)
-        elif node.mask_role == "makes":
+            continue
+        tell_passing()
+        if node.mask_role == "makes":
             sentences.append(_makes(node))
         elif node.mask_role == "loses":
             sentences.append(_loses(structure, node))
-        elif node.mask_role == "uses":
+        elif node.mask_role in ("uses", "passes"):
             goes_on = any(tensors[index].masked for index in node.outputs)
             sentences.append(_uses(node, goes_on))
-    sentences = [sentence for sentence in sentences if sentence]
-    if passing:
-        hand = "hands" if len(passing) == 1 else "hand"
-        sentences.append(f"{names(passing)} {hand} it on.")
+    tell_passing()
     ends = [_maker(structure, index) for index in structure.outputs if tensors[index].masked]
     if ends:
         output = "outputs" if len(ends) > 1 else "output"
@@ -53,7 +59,7 @@ def _uses(node: Node, goes_on: bool) -> str:
     if goes_on:
         return f"`{node.path}` uses it{given}: padded steps change no state; it hands it on."
     return (
-        f"`{node.path}` uses it{given}: padded steps change no state; it ends there, for a "
+        f"`{node.path}` uses it{given}: padded steps change no state; it ends there, for one "
         "result per sequence has no steps."
     )
 

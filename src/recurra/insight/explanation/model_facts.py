@@ -9,6 +9,7 @@ from typing import Any
 from recurra.insight.explanation.layer_facts import LayerFacts, layer_facts
 from recurra.insight.explanation.letters import shapes_of
 from recurra.insight.explanation.masks import mask_sentences
+from recurra.insight.explanation.order import chained, reads
 from recurra.insight.explanation.sizes import SymbolicShape, shape_text, symbolic
 from recurra.insight.explanation.state_flow import origins, state_sentences
 from recurra.insight.structure import Node, Structure
@@ -180,10 +181,9 @@ def _steps(
                 steps.append(Step(tensor.name, f"input{kind}", False, (), False, (made,)))
                 before = (index,)
 
-    for node in structure.nodes:
+    for node in chained(structure):
         others = tuple(i for group in node.others.values() for i in group)
-        taken = (*node.inputs, *node.states, *others)
-        tell_inputs(taken)
+        tell_inputs(reads(node))
         facts = layers.get(node.path)
         meanings = {} if facts is None else {r.name: r.meaning for r in facts.results.results}
         several = len(node.outputs) > 1

@@ -117,9 +117,12 @@ def _shortened(steps: Sequence[Step]) -> list[Step]:
 
 
 def _layers(facts: ModelFacts) -> Section:
+    shared = {node.path for node in facts.structure.recurrent() if not node.parameters}
     rows: list[tuple[str | Part, ...]] = []
     for layer in facts.layers:
         count = "" if layer.parameters is None else f"{layer.parameters:,}"
+        if layer.path in shared:
+            count = "shared"
         output = shape_text(layer.results.results[0].shape)
         rows.append((layer.path, layer.title, output, count, layer.numbers))
     content: list[Content] = [

@@ -138,6 +138,10 @@ def _last(masked: bool) -> str:
     return "the last real step" if masked else "the last step"
 
 
+def _first(masked: bool) -> str:
+    return "the first real step" if masked else "the first step"
+
+
 def _states(
     layer: Recurrent, stack: Sequence[CellFacts], output: SymbolicShape, last: str
 ) -> list[Result]:
@@ -198,7 +202,9 @@ def _bidirectional(layer: Recurrent, shape: SymbolicShape, masked: bool) -> Resu
     each = inner[0].results[0].shape
     width = each[-1]
     when = "of every step" if sequences else "after"
-    ends = ("", "") if sequences else (f" {_last(masked)}", " the first step, the last it reads")
+    ends = (
+        ("", "") if sequences else (f" {_last(masked)}", f" {_first(masked)}, which it reads last")
+    )
     results: list[Result] = []
     if mode is None:
         results = [
@@ -244,8 +250,8 @@ def _merged(mode: str, width: Size, sequences: bool) -> str:
     when = "of every step" if sequences else "after the last step that each direction reads"
     if mode == "concat":
         return (
-            f"Hidden states {when}, side by side: columns 0:{width} of the forward layer, "
-            f"{width}:{times(2, width)} of the backward layer."
+            f"Hidden states {when}, side by side (columns 0:{width} forward, "
+            f"{width}:{times(2, width)} backward)."
         )
     how = {"sum": "added up", "mul": "multiplied", "ave": "averaged"}.get(mode, mode)
     return f"Hidden states {when}, both directions' {how}."
@@ -253,7 +259,7 @@ def _merged(mode: str, width: Size, sequences: bool) -> str:
 
 def _in_direction(meaning: str, direction: str, masked: bool) -> str:
     last = _last(masked)
-    end = f"{last}" if direction == "forward" else "the first step, the last it reads"
+    end = last if direction == "forward" else f"{_first(masked)}, which it reads last"
     return f"{direction.capitalize()} layer: {meaning[0].lower()}{meaning[1:]}".replace(last, end)
 
 

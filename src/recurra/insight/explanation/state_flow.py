@@ -21,7 +21,7 @@ def state_sentences(structure: Structure, layers: Mapping[str, LayerFacts]) -> l
     zeros: list[str] = []
     kept: list[str] = []
     given: list[str] = []
-    unused: list[str] = []
+    unused: dict[str, list[str]] = {}
     for node in structure.recurrent():
         facts = layers[node.path]
         if node.states:
@@ -35,7 +35,7 @@ def state_sentences(structure: Structure, layers: Mapping[str, LayerFacts]) -> l
                 continue
             name = node.output_names[place] if place < len(node.output_names) else ""
             if "state" in name:
-                unused.append(f"`{node.path}`: {name}")
+                unused.setdefault(node.path, []).append(name)
     sentences = given
     if kept:
         keep = "keeps" if len(kept) == 1 else "keep"
@@ -47,7 +47,8 @@ def state_sentences(structure: Structure, layers: Mapping[str, LayerFacts]) -> l
         start = "starts" if len(zeros) == 1 else "start"
         sentences.append(f"{names(zeros)} {start} from zeros at every call.")
     if unused:
-        sentences.append(f"Returned, and read by nobody: {'; '.join(unused)}.")
+        states = "; ".join(f"{', '.join(found)} of `{path}`" for path, found in unused.items())
+        sentences.append(f"Returned, but read by nobody: {states}.")
     return sentences
 
 

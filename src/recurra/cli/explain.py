@@ -1,0 +1,103 @@
+"""`recurra explain`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from recurra.cli.failures import CommandError, UsageError, told
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def explain(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A saved model: .keras, .h5 or .onnx.")
+    ],
+    layer: Annotated[
+        str | None,
+        typer.Argument(metavar="[LAYER]", help="One of its recurrent layers, by name."),
+    ] = None,
+    brief: Annotated[bool, typer.Option("--brief", help="Say less.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Explain every recurrent layer, one by one.")
+    ] = False,
+    lint: Annotated[
+        bool,
+        typer.Option("--lint", help="Only the common mistakes; the exit code is 1 if there are."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+    html: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="As a page with the model's diagram; - is stdout."),
+    ] = None,
+) -> None:
+    """Tell what a model's layers take, do and return, where masks and states go, and mistakes."""
+    with told():
+        from recurra.cli.files import check_output, replacing, require_output
+
+        if brief and full:
+            raise UsageError("--brief and --full ask for opposite things; leave one out.")
+        if as_json and html is not None:
+            raise UsageError("--json and --html both say what to write; leave one out.")
+        if lint and html is not None:
+            raise UsageError("--html writes the whole explanation; leave --lint or --html out.")
+        if html is not None:
+            check_output(html, [model])
+        require_output()
+        explanation = _explanation(model, layer, "brief" if brief else "full" if full else "normal")
+        if lint:
+            raise typer.Exit(_tell_findings(explanation, as_json))
+        if html is not None:
+            with replacing(html) as file:
+                file.write(explanation.html().encode())
+        elif as_json:
+            _print_json(explanation.to_dict())
+        else:
+            _show(explanation)
+
+
+def _explanation(model: str, layer: str | None, detail: Any) -> Any:
+    from recurra.cli.models import check
+
+    check(model)
+    import recurra
+
+    found = recurra.explain(model, detail=detail)
+    if layer is None:
+        return found
+    try:
+        return found[layer]
+    except KeyError as error:
+        raise CommandError(f"{model}: {error.args[0]}") from None
+
+
+def _tell_findings(explanation: Any, as_json: bool) -> int:
+    """Print what lint found; 1 if any of it is more than a hint."""
+    findings = explanation.findings
+    if as_json:
+        _print_json({"findings": [finding.to_dict() for finding in findings]})
+    else:
+        for finding in findings:
+            print(finding)
+        if not findings:
+            print("No common mistakes.")
+    return int(any(finding.severity != "hint" for finding in findings))
+
+
+def _print_json(value: Any) -> None:
+    import json
+
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _show(explanation: Any) -> None:
+    if sys.stdout.isatty():
+        from rich.console import Console
+
+        Console(highlight=False).print(explanation)
+    else:
+        print(explanation)
