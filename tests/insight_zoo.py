@@ -1,7 +1,8 @@
 """Small models that are built in every way that people build them: what insight must understand.
 
     for name in MODELS:
-        model, x = made(name)            # from Recurra's layers; made(name, "keras") from stock ones
+        case = made(name)  # a model and inputs, from Recurra's layers
+        case = made(name, "keras")  # the same from stock ones
 
 Every model is written once, as a function of a namespace of layers, and returns the model, built
 and with random weights, and inputs that it was not trained on. `PATHS` says what its recurrent
