@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from recurra.insight.tracing.trace import LayerTrace, Trace
+from recurra.insight.tracing.result import LayerTrace, Trace
 
 __all__ = ["LayerTrace", "Trace", "trace"]
 

@@ -10,9 +10,8 @@ import numpy as np
 from keras import ops, tree
 
 from recurra import reference
-from recurra.engine import Config
+from recurra.insight.tracing.result import Array
 from recurra.insight.tracing.scan import Run, TracedCell, engine_run, step_run
-from recurra.insight.tracing.trace import Array
 from recurra.layers import cells
 
 
@@ -64,10 +63,11 @@ def _known(layer: Any, cell: Any) -> TracedCell | None:
         name: None if value is None else to_numpy(value).astype(computing(dtype))
         for name, value in cells.weights(cell).items()
     }
-    run: Run
+    config, run = None, None
     if cells.obstacle(cell) is None:
-        config: Config = cells.engine_config(cell, go_backwards=False, zero_output_for_mask=False)
-        run = engine_run(config.computing(dtype), **weights)  # type: ignore[arg-type]
+        config = cells.engine_config(cell, go_backwards=False, zero_output_for_mask=False)
+        config = config.computing(dtype)
+        run = engine_run(config, **weights)  # type: ignore[arg-type]
     else:
         run = step_run(
             spec.name,
@@ -87,7 +87,16 @@ def _known(layer: Any, cell: Any) -> TracedCell | None:
         "options": spec.choose(getattr(cell, "reset_after", None)),
         "dtype": dtype,
     }
-    return TracedCell(spec.name, run, len(spec.states), info, lambda x: rounded(x, dtype))
+    return TracedCell(
+        spec.name,
+        run,
+        len(spec.states),
+        info,
+        prepare=lambda x: rounded(x, dtype),
+        config=config,
+        weights=weights,
+        cell=cell,
+    )
 
 
 def _on_arrays(function: Callable[[Any], Any] | None) -> Callable[[Array], Array]:
@@ -120,7 +129,7 @@ def _users(layer: Any, cell: Any, *, alone: bool) -> TracedCell:
         return states if tree.is_nested(states) else [states]
 
     states = len(tree.flatten(initial(1)))
-    return TracedCell(None, _eager_run(cell, dtype, initial), states, info)
+    return TracedCell(None, _eager_run(cell, dtype, initial), states, info, cell=cell)
 
 
 def _eager_run(cell: Any, dtype: str, initial: Callable[[int], Any]) -> Run:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 
 def resolve(wanted: str, paths: Mapping[str, str], what: str = "The trace") -> str:
@@ -52,3 +53,34 @@ def candidates(wanted: str, paths: Mapping[str, str]) -> list[str]:
         [path for path, name in paths.items() if name == wanted],
     )
     return next((found for found in rules if found), [])
+
+
+def wanted(layers: Sequence[Any] | str | None, paths: Mapping[str, str]) -> set[str]:
+    """The paths that `layers=` asks for; all without.
+
+    Args:
+        layers: names, as `candidates` takes them.
+        paths: {path: the layer's own name}.
+
+    Raises:
+        KeyError: for a name that stands for nothing.
+    """
+    if layers is None:
+        return {*paths}
+    found: set[str] = set()
+    for each in [layers] if isinstance(layers, str) else layers:
+        matches = candidates(plain(str(each)), paths)
+        if not matches:
+            resolve(str(each), paths, "The model")
+        found |= {*matches}
+    return found
+
+
+def plain(path: str) -> str:
+    """A path without the numbers of further calls.
+
+    Example:
+        >>> plain("bi:2/forward_layer")
+        'bi/forward_layer'
+    """
+    return "/".join(part.partition(":")[0] for part in path.split("/"))

@@ -42,13 +42,13 @@ class Recording:
     Args:
         layers: the layers to watch.
         before: is given a layer and its arguments before the layer runs.
-        replace: may put something in the place of a result, for gradients; is given the layer and
-            the result.
+        replace: may put something in the place of a result, for gradients; is given the call's
+            number, the layer and the result.
     """
 
     layers: Sequence[Any]
     before: Callable[[Any, dict[str, Any]], Any] = lambda layer, arguments: None
-    replace: Callable[[Any, Any], Any] = lambda layer, result: result
+    replace: Callable[[int, Any, Any], Any] = lambda number, layer, result: result
     calls: list[Recorded] = field(default_factory=list)
     inside: bool = False
 
@@ -58,7 +58,7 @@ class Recording:
 
     def record(self, layer: Any, call: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Make a call and keep it."""
-        arguments = dict(_signature(type(layer)).bind(layer, *args, **kwargs).arguments)
+        arguments = dict(_signature(type(layer).call).bind(layer, *args, **kwargs).arguments)
         arguments.pop(next(iter(arguments)))  # self
         kept = self.before(layer, arguments)
         self.inside = True
@@ -66,14 +66,14 @@ class Recording:
             result = call(*args, **kwargs)
         finally:
             self.inside = False
-        result = self.replace(layer, result)
+        result = self.replace(len(self.calls), layer, result)
         self.calls.append(Recorded(layer, arguments, kept, result))
         return result
 
 
 @functools.lru_cache(maxsize=256)
-def _signature(cls: Any) -> inspect.Signature:
-    return inspect.signature(cls.call)
+def _signature(call: Any) -> inspect.Signature:
+    return inspect.signature(call)
 
 
 _active: ContextVar[Recording | None] = ContextVar("recording", default=None)

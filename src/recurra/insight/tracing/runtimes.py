@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
-from recurra.insight.tracing import names, scan
-from recurra.insight.tracing.scan import Run, TracedCell, engine_run
-from recurra.insight.tracing.trace import Array, LayerTrace, Trace
+from recurra.insight.tracing import names
+from recurra.insight.tracing.described import described
+from recurra.insight.tracing.result import Array, Trace
+from recurra.insight.tracing.scan import Run, Scan, TracedCell, cell_paths, engine_run
 from recurra.runtime.graph import Graph
 from recurra.runtime.layer import Call, Layer
 from recurra.runtime.layers.cells import Cell
@@ -24,31 +25,13 @@ def trace_runtime(
     model: Any, x: Any, mask: Any = None, layers: Sequence[str] | None = None
 ) -> Trace:
     """`recurra.trace` of a `recurra.runtime.Runtime`."""
-    leaves = dict(_graph_leaves(model.graph))
-    wanted = _wanted(layers, leaves)
-    traces: dict[str, LayerTrace] = {}
-    counts: dict[str, int] = {}
-
-    def watch(layer: Layer, call: Call) -> None:
-        own = [path for path, _ in _leaves(layer.where, layer)]
-        if not any(path in wanted for path in own):
-            return
-        counts[layer.where] = counts.get(layer.where, 0) + 1
-        number = counts[layer.where]
-        path = layer.where if number == 1 else f"{layer.where}:{number}"
-        for each in _traces(path, layer, call):
-            if each.path.replace(path, layer.where, 1) in wanted:
-                traces[each.path] = each
-
+    wanted = names.wanted(layers, dict(_graph_leaves(model.graph)))
+    watch = Watch(wanted=wanted)
     inputs, masks, outputs = model.watched(x, mask, watch)
-    from recurra.insight import structure
-
-    make = getattr(structure, "structure_of", None)
+    found = [each for one in watch.scans for each in one.traces()]
     return Trace(
-        layers=traces,
-        structure=make(model)
-        if make
-        else structure.Structure(model.name, "Runtime", (), (), (), ()),
+        layers={each.path: each for each in found if names.plain(each.path) in wanted},
+        structure=described(model),
         inputs=dict(zip((spec.name for spec in model.inputs), inputs, strict=True)),
         outputs=dict(zip((spec.name for spec in model.outputs), outputs, strict=True)),
         masks={
@@ -75,53 +58,38 @@ def _leaves(path: str, layer: Layer) -> list[tuple[str, str]]:
         return _leaves(f"{path}/layer", layer.layer)
     if not isinstance(layer, Recurrent):
         return []
-    if len(layer.cells) == 1:
-        return [(path, layer.name)]
-    return [(f"{path}/cell_{index}", layer.name) for index in range(len(layer.cells))]
+    return [(each, layer.name) for each in cell_paths(path, len(layer.cells))]
 
 
-def _wanted(layers: Sequence[str] | None, leaves: Mapping[str, str]) -> set[str]:
-    if layers is None:
-        return {*leaves}
-    found: set[str] = set()
-    for each in [layers] if isinstance(layers, str) else layers:
-        matches = names.candidates(str(each), leaves)
-        if not matches:
-            names.resolve(str(each), leaves, "The model")
-        found |= {*matches}
-    return found
-
-
-def _traces(path: str, layer: Layer, call: Call) -> list[LayerTrace]:
+def _scans(path: str, layer: Layer, call: Call) -> list[Scan]:
+    """What a layer's cells are given in a call."""
     if isinstance(layer, Bidirectional):
         sizes = [inner.state_sizes for _, inner in layer.directions]
         given = initial_states(layer, call, sizes[0] + sizes[1])
         halves = [given and given[: len(sizes[0])], given and given[len(sizes[0]) :]]
         return [
-            each
+            _scan(f"{path}/{part}", inner, call, own)
             for (part, inner), own in zip(layer.directions, halves, strict=True)
-            for each in _scanned(f"{path}/{part}", inner, call, own)
         ]
     if isinstance(layer, TimeDistributed):
         return _distributed(path, layer, call)
-    assert isinstance(layer, Recurrent)
-    return _scanned(path, layer, call, initial_states(layer, call, layer.state_sizes))
+    if isinstance(layer, Recurrent):
+        return [_scan(path, layer, call, initial_states(layer, call, layer.state_sizes))]
+    return []
 
 
-def _scanned(
-    path: str, layer: Recurrent, call: Call, states: Sequence[Array] | None
-) -> list[LayerTrace]:
-    return scan.trace_cells(
+def _scan(path: str, layer: Recurrent, call: Call, states: Sequence[Array] | None) -> Scan:
+    return Scan(
         path,
         [_traced(layer, cell) for cell in layer.cells],
         np.asarray(call.inputs[0], np.float32),
         states,
         scan_mask(call),
-        go_backwards=layer.go_backwards,
+        layer.go_backwards,
     )
 
 
-def _distributed(path: str, layer: TimeDistributed, call: Call) -> list[LayerTrace]:
+def _distributed(path: str, layer: TimeDistributed, call: Call) -> list[Scan]:
     x, mask = call.inputs[0], call.masks[0]
     rows = x.shape[0] * x.shape[1]
     inner = None
@@ -129,23 +97,40 @@ def _distributed(path: str, layer: TimeDistributed, call: Call) -> list[LayerTra
         inner = mask.reshape(rows, *mask.shape[2:])
     folded = Call([x.reshape(rows, *x.shape[2:])], [inner])
     if not isinstance(layer.layer, ModelLayer):
-        return _traces(f"{path}/layer", layer.layer, folded)
-    found: list[LayerTrace] = []
+        return _scans(f"{path}/layer", layer.layer, folded)
+    found = Watch(f"{path}/layer", layer.layer.where)
+    layer.layer.watched(folded, found)
+    return found.scans
 
-    def watch(each: Layer, given: Call) -> None:
-        if _leaves(each.where, each):
-            found.extend(_traces(each.where, each, given))
 
-    layer.layer.watched(folded, watch)
-    return found
+class Watch:
+    """Keeps what the recurrent layers of a graph are given while it runs.
+
+    Args:
+        path: of the graph, "" for the model itself; where: the same without numbers of calls.
+        wanted: paths of cells, without numbers of calls; None for all.
+    """
+
+    def __init__(self, path: str = "", where: str = "", wanted: Collection[str] | None = None):
+        self.scans: list[Scan] = []
+        self._path, self._where, self._wanted = path, where, wanted
+        self._counts: dict[str, int] = {}
+
+    def __call__(self, layer: Layer, call: Call) -> None:
+        """Keep a layer's call, if it is recurrent."""
+        leaves = [path for path, _ in _leaves(layer.where, layer)]
+        if not leaves or not (self._wanted is None or {*leaves} & {*self._wanted}):
+            return
+        number = self._counts[layer.where] = self._counts.get(layer.where, 0) + 1
+        path = self._path + layer.where.removeprefix(self._where)
+        self.scans += _scans(path if number == 1 else f"{path}:{number}", layer, call)
 
 
 def _traced(layer: Recurrent, cell: Cell) -> TracedCell:
-    run: Run
-    if cell.config is None:
-        run = _numpy_run(cell)
-    else:
-        config = dataclasses.replace(cell.config, go_backwards=False, zero_output_for_mask=False)
+    config, run = cell.config, _numpy_run(cell)
+    weights = {"kernel": cell.kernel, "recurrent_kernel": cell.recurrent_kernel, "bias": cell.bias}
+    if config is not None:
+        config = dataclasses.replace(config, go_backwards=False, zero_output_for_mask=False)
         run = engine_run(config, cell.kernel, cell.recurrent_kernel, cell.bias)
     functions = {"activation": cell.activation, "recurrent_activation": cell.recurrent_activation}
     info = {
@@ -158,7 +143,7 @@ def _traced(layer: Recurrent, cell: Cell) -> TracedCell:
         "options": cell.spec.choose(cell.reset_after),
         "dtype": "float32",
     }
-    return TracedCell(cell.kind, run, len(cell.spec.states), info)
+    return TracedCell(cell.kind, run, len(cell.spec.states), info, config=config, weights=weights)
 
 
 def _numpy_run(cell: Cell) -> Run:

@@ -15,7 +15,7 @@ import numpy as np
 from recurra.cells import CELLS
 from recurra.engine import Config
 from recurra.engine.cpu import forward
-from recurra.insight.tracing.trace import Array, LayerTrace
+from recurra.insight.tracing.result import Array, LayerTrace
 
 Run = Callable[[Array, Sequence[Array] | None, Array | None], dict[str, Array]]
 """(x, states or None for zeros, mask or None) -> arrays by name, all in the order of x: the names
@@ -31,7 +31,10 @@ class TracedCell:
         run: its scan, without any direction of its own.
         states: how many states it has.
         info: see `LayerTrace`.
-        prepare: what a cell does to its input before it reads it, such as a cast.
+        prepare: what the cell does to its input before it reads it, such as a cast.
+        config: what the engine computes, without a direction; None where it does not.
+        weights: kernel, recurrent_kernel and bias (None without one), of cells with a `kind`.
+        cell: the Keras cell; None of loaded models.
     """
 
     kind: str | None
@@ -39,55 +42,81 @@ class TracedCell:
     states: int
     info: Mapping[str, Any] = field(default_factory=dict)
     prepare: Callable[[Array], Array] = lambda x: x
+    config: Config | None = None
+    weights: Mapping[str, Array | None] = field(default_factory=dict)
+    cell: Any = None
 
 
-def trace_cells(
-    path: str,
-    cells: Sequence[TracedCell],
-    x: Array,
-    states: Sequence[Array] | None,
-    mask: Array | None,
-    *,
-    go_backwards: bool = False,
-) -> list[LayerTrace]:
-    """The traces of a layer's cells, from the input upwards.
+@dataclass(frozen=True)
+class Scan:
+    """A recurrent layer's cells, and what they were given in one call.
 
     Args:
         path: the layer's; cells of a stack are called "cell_0" and so on inside of it.
-        cells: at least one.
+        cells: from the input upwards, at least one.
         x: (batch, time_steps, ...), in the input's order.
         states: to start from, flat, cell by cell; None for the cells' own (zeros).
         mask: (batch, time_steps), bool; None for all.
         go_backwards: whether the layer reads the last step first.
     """
-    given = None if states is None else list(states)
-    step_order = slice(None, None, -1 if go_backwards else 1)
-    x = x[:, step_order]
-    in_order = None if mask is None else np.ascontiguousarray(mask[:, step_order])
-    traces = []
-    for index, cell in enumerate(cells):
-        start = None
-        if given is not None:
-            start, given = given[: cell.states], given[cell.states :]
-        x = np.ascontiguousarray(cell.prepare(x))
-        found = cell.run(x, start, in_order)
-        sequence = found.pop("sequence")
-        timed = {"input": x} | {n: a for n, a in found.items() if not _is_final(cell, n)}
-        arrays = {name: array[:, step_order] for name, array in timed.items()}
-        arrays |= {name: array for name, array in found.items() if _is_final(cell, name)}
-        traces.append(
-            LayerTrace(
-                path=path if len(cells) == 1 else f"{path}/cell_{index}",
-                cell=cell.kind,
-                arrays=arrays,
-                mask=mask,
-                go_backwards=go_backwards,
-                initial=dict(zip(state_names(cell.kind, cell.states), start or (), strict=False)),
-                info=cell.info,
+
+    path: str
+    cells: Sequence[TracedCell]
+    x: Array
+    states: Sequence[Array] | None = None
+    mask: Array | None = None
+    go_backwards: bool = False
+
+    def paths(self) -> list[str]:
+        """What its traces are called."""
+        return cell_paths(self.path, len(self.cells))
+
+    def traces(self) -> list[LayerTrace]:
+        """Run it: one trace per cell, from the input upwards."""
+        given = None if self.states is None else list(self.states)
+        x, mask = self._turned(self.x), None if self.mask is None else self._turned(self.mask)
+        found = []
+        for path, cell in zip(self.paths(), self.cells, strict=True):
+            start: list[Array] = []
+            if given is not None:
+                start, given = given[: cell.states], given[cell.states :]
+            x = np.ascontiguousarray(cell.prepare(x))
+            arrays = cell.run(x, start or None, mask)
+            # In a stack, what is read next: in the order of processing, like x itself.
+            above = arrays.pop("sequence")
+            final = () if cell.kind is None else CELLS[cell.kind].state_outputs
+            shown = {
+                name: array if name in final else self._turned(array)
+                for name, array in ({"input": x} | arrays).items()
+            }
+            names = state_names(cell.kind, cell.states)
+            found.append(
+                LayerTrace(
+                    path=path,
+                    cell=cell.kind,
+                    arrays=shown,
+                    mask=self.mask,
+                    go_backwards=self.go_backwards,
+                    initial=dict(zip(names, start, strict=False)),
+                    info=cell.info,
+                )
             )
-        )
-        x = sequence
-    return traces
+            x = above
+        return found
+
+    def _turned(self, array: Array) -> Array:
+        """Between the input's order of steps and the order of processing."""
+        return np.ascontiguousarray(array[:, ::-1]) if self.go_backwards else array
+
+
+def cell_paths(path: str, count: int) -> list[str]:
+    """Paths of a layer's cells: the layer's own for one, numbered ones for a stack.
+
+    Example:
+        >>> cell_paths("rnn", 2)
+        ['rnn/cell_0', 'rnn/cell_1']
+    """
+    return [path] if count == 1 else [f"{path}/cell_{index}" for index in range(count)]
 
 
 def state_names(kind: str | None, count: int) -> list[str]:
@@ -95,10 +124,6 @@ def state_names(kind: str | None, count: int) -> list[str]:
     if kind is not None:
         return [*CELLS[kind].state_outputs]
     return [f"state_{index}" for index in range(count)]
-
-
-def _is_final(cell: TracedCell, name: str) -> bool:
-    return cell.kind is not None and name in CELLS[cell.kind].state_outputs
 
 
 def engine_run(config: Config, kernel: Array, recurrent_kernel: Array, bias: Array | None) -> Run:

@@ -84,6 +84,7 @@ class Trace(Mapping[str, LayerTrace]):
         structure: the model.
         inputs, outputs: the model's own, by name: what it was given and what it made of it.
         masks: of the inputs, as far as they have any.
+        loss: of the batch, where one was given.
     """
 
     layers: Mapping[str, LayerTrace]
@@ -91,6 +92,7 @@ class Trace(Mapping[str, LayerTrace]):
     inputs: Mapping[str, Array]
     outputs: Mapping[str, Array]
     masks: Mapping[str, Array] = field(default_factory=dict)
+    loss: float | None = None
 
     def __getitem__(self, path: str) -> LayerTrace:
         own = {key: str(layer.info.get("layer_name", "")) for key, layer in self.layers.items()}
