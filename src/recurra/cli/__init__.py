@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-COMMANDS = ("demo", "run", "predict", "stream", "info", "explain", "export")
+COMMANDS = ("demo", "run", "predict", "stream", "info", "explain", "trace", "export")
 """In the order of the help; each is the `app` of a module here."""
 
 

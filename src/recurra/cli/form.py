@@ -64,7 +64,8 @@ class Form:
     """
 
     def __init__(self, runtime: Any, *, stepwise: bool = False) -> None:
-        limits = _limits(runtime.graph)
+        self.graph = runtime.graph
+        limits = _limits(self.graph)
         self.inputs = [
             replace(_input(tensor, stepwise), limit=limits.get(index))
             for index, tensor in enumerate(runtime.inputs)

@@ -156,7 +156,7 @@ def predict(
         runtime = load(model)
         form = Form(runtime)
         chosen = choose_outputs(form, listed(outputs))
-        with _open(data, source_format, form, delimiter, header) as table:
+        with open_table(data, source_format, form, delimiter, header) as table:
             table.choose(
                 wanted, form.integers, missing=missing, skip_bad=skip_bad, limits=form.limits
             )
@@ -197,7 +197,10 @@ def predict(
                 )
 
 
-def _open(path: str, kind: str, form: Form, delimiter: str | None, header: bool | None) -> Table:
+def open_table(
+    path: str, kind: str, form: Form, delimiter: str | None, header: bool | None
+) -> Table:
+    """A table of a format, open; UsageError for options that are not for it."""
     if kind != "csv" and (delimiter is not None or header is not None):
         raise UsageError("--delimiter, --header and --no-header are for CSV.")
     if kind == "csv":

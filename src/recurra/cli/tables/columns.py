@@ -11,12 +11,16 @@ from recurra.cli.failures import CommandError, UsageError
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the user says about columns, by name or, without names, by position from 1."""
+    """What the user says about columns, by name or, without names, by position from 1.
+
+    carries: whether the command has an output that `--keep` carries columns over to.
+    """
 
     columns: Sequence[str] = ()
     keep: Sequence[str] = ()
     by: str | None = None
     mask: str | None = None
+    carries: bool = True
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ def choose(
         aside = {*keep, by, mask}
         inputs = [column for column in range(width) if column not in aside]
         if len(inputs) != features:
-            raise CommandError(_mismatch(source, names, inputs, features, first))
+            raise CommandError(_mismatch(source, names, inputs, features, first, wanted.carries))
     return Choice(inputs, keep, by, mask, names, tuple(integers))
 
 
@@ -132,6 +136,7 @@ def _mismatch(
     inputs: Sequence[int],
     features: int,
     first: Sequence[object],
+    carries: bool,
 ) -> str:
     called = "" if names is None else f" ({_some([names[column] for column in inputs])})"
     has = f"{source}: has {_count(len(inputs), 'column')}{called}, but the model takes {features}"
@@ -142,6 +147,10 @@ def _mismatch(
         return f"{has}.{hint}"
     words = [column for column in inputs if column < len(first) and not _is_number(first[column])]
     if words and len(inputs) - len(words) == features:
+        if not carries:
+            left = [column for column in inputs if column not in words]
+            which = ",".join(str(c + 1) if names is None else names[c] for c in left)
+            return f"{has}: choose them, in the model's order: --columns {which}"
         which = ",".join(str(c + 1) if names is None else names[c] for c in words)
         return f"{has}. Set the others aside, and carry them over to the output: --keep {which}"
     example = "2,3" if names is None else ",".join(names[column] for column in inputs[:features])

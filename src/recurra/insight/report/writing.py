@@ -68,10 +68,7 @@ def write_report(
         PosixPath('report.html')
     """
     target = check_path(path)
-    from recurra.insight.report.page import html_page
-
-    empty = len(html_page({}).encode("utf-8"))  # to know how much its data may be
-    data = report_data(
+    page = report_page(
         trace,
         labels=labels,
         tokens=tokens,
@@ -82,11 +79,19 @@ def write_report(
         rows=rows,
         title=title,
         max_bytes=max_bytes,
-        page_bytes=empty,
     )
-    # "replace": of parts of characters, as file names and tables of other encodings have them.
-    _replace(target, html_page(data).encode("utf-8", "replace"))
+    _replace(target, page)
     return target
+
+
+def report_page(trace: Trace, *, max_bytes: int = MAX_BYTES, **about: Any) -> bytes:
+    """The page that `write_report` writes, in UTF-8; the arguments are its own."""
+    from recurra.insight.report.page import html_page
+
+    empty = len(html_page({}).encode("utf-8"))  # to know how much its data may be
+    data = report_data(trace, max_bytes=max_bytes, page_bytes=empty, **about)
+    # "replace": of parts of characters, as file names and tables of other encodings have them.
+    return html_page(data).encode("utf-8", "replace")
 
 
 def check_path(path: str | os.PathLike[str]) -> Path:

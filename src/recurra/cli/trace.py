@@ -1,0 +1,354 @@
+"""`recurra trace`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from recurra.cli.failures import CommandError, UsageError, a_float32, note, told
+
+if TYPE_CHECKING:
+    from recurra.cli.form import Form
+    from recurra.cli.sequences import Batch, Sample
+    from recurra.cli.tables.reading import Table
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+_RESULTS = "Results"
+_ROWS = "Rows"
+_COLUMNS = "Columns"
+_FORMATS = "Formats"
+
+_FEW = 16
+"""Sequences that are traced unless something else is said."""
+
+
+@app.command()
+def trace(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A trained model: .keras, .h5 or .onnx.")
+    ],
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA", help="A table: CSV, JSON lines, .npy, Parquet; - for stdin."
+        ),
+    ],
+    html: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Write a page for the browser.", rich_help_panel=_RESULTS
+        ),
+    ] = None,
+    save: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write all arrays, as .npz: recurra.insight.Trace.load reads it.",
+            rich_help_panel=_RESULTS,
+        ),
+    ] = None,
+    summary: Annotated[
+        bool,
+        typer.Option(
+            "--summary",
+            help="Print what stands out: saturated gates, dead units, memory lengths. Done anyway "
+            "if nothing else is asked for.",
+            rich_help_panel=_RESULTS,
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print that as one JSON object.", rich_help_panel=_RESULTS),
+    ] = False,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(metavar="A,B", help="Some of the layers.", rich_help_panel=_RESULTS),
+    ] = None,
+    title: Annotated[
+        str | None, typer.Option(help="Of the page.", rich_help_panel=_RESULTS)
+    ] = None,
+    max_size: Annotated[
+        float,
+        typer.Option(
+            metavar="MB",
+            min=0.1,
+            max=2000,
+            help="What does not fit into a page of so many megabytes is left out, and the page "
+            "says so.",
+            rich_help_panel=_RESULTS,
+        ),
+    ] = 24,
+    rows: Annotated[
+        int,
+        typer.Option(
+            min=1, help="How many sequences or windows: the first.", rich_help_panel=_ROWS
+        ),
+    ] = _FEW,
+    window: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Windows of so many rows. Without: the table is one sequence, or the model's own "
+            "number of steps.",
+            rich_help_panel=_ROWS,
+        ),
+    ] = None,
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Rows from one window to the next; a whole window without.",
+            rich_help_panel=_ROWS,
+        ),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="Each value's rows are a sequence.", rich_help_panel=_ROWS
+        ),
+    ] = None,
+    skip_bad: Annotated[
+        bool,
+        typer.Option(
+            "--skip-bad", help="Leave bad rows out, and count them.", rich_help_panel=_ROWS
+        ),
+    ] = False,
+    missing: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NUMBER",
+            callback=a_float32,
+            help="What to put for empty cells, NA and null; else they are bad.",
+            rich_help_panel=_ROWS,
+        ),
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="A,B,C",
+            help="The model's features, in its order, by name (by position from 1 where columns "
+            "have no names). Without: all but those below.",
+            rich_help_panel=_COLUMNS,
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="What each sequence is, or each step of one; the page shows it.",
+            rich_help_panel=_COLUMNS,
+        ),
+    ] = None,
+    tokens: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="The text of each step, as words; the page colours it by a unit's activity.",
+            rich_help_panel=_COLUMNS,
+        ),
+    ] = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="1 for rows that count, 0 else.", rich_help_panel=_COLUMNS
+        ),
+    ] = None,
+    forecast: Annotated[
+        bool,
+        typer.Option(
+            "--forecast",
+            help="The outputs are the steps after the last one; the page draws them there.",
+            rich_help_panel=_RESULTS,
+        ),
+    ] = False,
+    input_format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="csv, jsonl, npy or parquet; else by the file's name.",
+            rich_help_panel=_FORMATS,
+        ),
+    ] = None,
+    header: Annotated[
+        bool | None,
+        typer.Option(
+            "--header/--no-header",
+            help="Whether CSV begins with names; else seen by itself.",
+            show_default=False,
+            rich_help_panel=_FORMATS,
+        ),
+    ] = None,
+    delimiter: Annotated[
+        str | None,
+        typer.Option(metavar="CHARACTER", help="Of CSV, as ';' or tab.", rich_help_panel=_FORMATS),
+    ] = None,
+) -> None:
+    """Look into a model while it runs: every state and gate at every step."""
+    with told():
+        from recurra.cli.files import check_input
+        from recurra.cli.form import Form
+        from recurra.cli.models import load
+        from recurra.cli.predict import open_table
+        from recurra.cli.predicting import make_plan
+        from recurra.cli.sequences import batch_of, first_sequences
+        from recurra.cli.tables import format_of
+        from recurra.cli.tables.columns import Wanted, listed
+
+        _check_results(
+            html, save, [model, data], html_only={"--title": title, "--forecast": forecast}
+        )
+        source_format = format_of(data, input_format, "--input-format")
+        check_input(data, "a table of numbers")
+        kept = [name for name in (labels, tokens) if name is not None]
+        wanted = Wanted(listed(columns), kept, by, mask, carries=False)
+        runtime = load(model)
+        form = Form(runtime)
+        with open_table(data, source_format, form, delimiter, header) as table:
+            table.choose(
+                wanted, form.integers, missing=missing, skip_bad=skip_bad, limits=form.limits
+            )
+            if table.samples and (by or mask):
+                raise UsageError(
+                    f"{table.source} holds whole sequences; --by and --mask are for tables with a "
+                    "time step in each row."
+                )
+            plan = make_plan(form, table, [], window=window, stride=stride, wide=False, nested=True)
+            samples = first_sequences(form, table, plan, rows)
+            features = _feature_names(form, table)
+            skipped = table.numbers.report()
+        if skipped:
+            note("trace", skipped)
+        batch = batch_of(form, samples)
+        traced = _trace(runtime, form, batch, listed(layers) or None, data)
+        if html is not None:
+            about = {
+                "labels": _labels(samples, None if labels is None else 0),
+                "tokens": _texts(samples, None if tokens is None else len(kept) - 1),
+                "features": features,
+                "forecast": forecast,
+                "title": title,
+                "max_bytes": int(max_size * 2**20),
+            }
+            _write_page(traced, html, about)
+        if save is not None:
+            traced.save(save)
+        if as_json:
+            import json
+
+            print(json.dumps(traced.summary().to_dict(), indent=2))
+        elif summary or (html is None and save is None):
+            _print(traced.summary())
+
+
+def _check_results(
+    html: str | None, save: str | None, inputs: Sequence[str], html_only: dict[str, Any]
+) -> None:
+    """Refuse what cannot be written before anything is computed."""
+    from recurra.cli.files import check_output, require_output
+    from recurra.insight.report.writing import check_path
+
+    if html is None:
+        for option, given in html_only.items():
+            if given:
+                raise UsageError(f"{option} is about the page: give --html FILE too.")
+        if save is None:
+            require_output()
+    else:
+        try:
+            check_path(html)
+        except ValueError as error:
+            raise UsageError(f"--html {error}") from None
+        check_output(html, inputs)
+    if save is not None:
+        if not save.lower().endswith(".npz"):
+            raise UsageError(f"--save {save}: expected a name that ends in .npz, as trace.npz.")
+        check_output(save, inputs)
+
+
+def _trace(runtime: Any, form: Form, batch: Batch, layers: list[str] | None, data: str) -> Any:
+    from recurra.cli.sequences import check_padding
+    from recurra.insight.tracing import trace
+
+    try:
+        traced = trace(runtime, batch.x, mask=batch.mask, layers=layers)
+    except KeyError as error:
+        raise CommandError(f"--layers: {error.args[0]}") from None
+    except ValueError as error:
+        raise CommandError(f"{data}: {error}") from None
+    if not traced.layers:
+        raise CommandError(
+            "the model has no recurrent layer, so there is nothing to trace; `recurra info` lists "
+            "its layers."
+        )
+    check_padding(runtime, form, batch, list(traced.outputs.values()))
+    return traced
+
+
+def _write_page(traced: Any, path: str, about: dict[str, Any]) -> None:
+    from recurra.cli.files import replacing
+    from recurra.cli.signals import cleaned_up
+    from recurra.insight.report.writing import report_page
+
+    try:
+        page = report_page(traced, **about)
+    except ValueError as error:
+        raise CommandError(f"--html {path}: {error}") from None
+    with cleaned_up(), replacing(path) as file:
+        file.write(page)
+
+
+def _feature_names(form: Form, table: Table) -> dict[str, list[str]] | None:
+    """Names of the columns that each input has, where they have names."""
+    if table.names is None or table.samples:
+        return None
+    names = [table.names[column] for column in table.choice.inputs]
+    found, first = {}, 0
+    for entry in form.inputs:
+        found[entry.name] = names[first : first + entry.width]
+        first += entry.width
+    return found
+
+
+def _labels(samples: Sequence[Sample], place: int | None) -> Any:
+    """A label for each sequence: the column's, if it is one for all of its rows.
+
+    Otherwise the column has labels of single steps. Without a column: where the sequence is.
+    """
+    if place is None:
+        return [sample.name for sample in samples]
+    cells = [sample.cells(place) for sample in samples]
+    if all(each is None or len(set(map(str, each))) == 1 for each in cells):
+        return [sample.cell(place) for sample in samples]
+    return [[] if each is None else each for each in cells]
+
+
+def _texts(samples: Sequence[Sample], place: int | None) -> list[list[Any]] | None:
+    """The texts of each sequence's steps."""
+    if place is None:
+        return None
+    texts = []
+    for sample in samples:
+        cells = sample.cells(place)
+        if cells is None and isinstance(sample.kept[place], str):
+            cells = list(sample.kept[place])
+        if cells is None:
+            raise CommandError(
+                f"{sample.name}: --tokens expects a text for each time step, got "
+                f"{sample.kept[place]!r:.60}."
+            )
+        texts.append(cells)
+    return texts
+
+
+def _print(summary: Any) -> None:
+    import sys
+
+    if not sys.stdout.isatty():
+        print(summary)
+        return
+    from rich.console import Console
+
+    Console(highlight=False).print(summary)
