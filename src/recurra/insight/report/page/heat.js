@@ -116,7 +116,6 @@ class HeatView extends TimeView {
     const table = own
       ? lookup(state.theme, kind, [0, 1], [0, 1])
       : lookup(state.theme, kind, numbers.range(row, 0), source.range);
-    let missing = false;
     for (let y = 0; y < height; y++) {
       const first = Math.floor((y * channels) / height);
       const last = Math.floor(((y + 1) * channels) / height);
@@ -149,7 +148,7 @@ class HeatView extends TimeView {
     context.imageSmoothingEnabled = false;
     context.drawImage(tile, 0, 0, width, height, GUTTER, 0, this.inner, this.height);
     this.hatch(context, source.runs());
-    missing = this.hasMissing(codes, columns, stride, start);
+    const missing = this.hasMissing(codes, columns, stride, start);
     this.plot.dataset.missing = missing;
     if (this.onMissing) this.onMissing(missing);
     this.drawNames(context, order);
@@ -239,11 +238,8 @@ function legend(scale, range, { padded = false } = {}) {
   const kind = rampKind(scale);
   const [low, high] = range || ["low", "high"];
   const show = (value) => (typeof value === "number" ? number(value) : value);
-  const bar = el("span", { class: "ramp" });
-  const paint = () => {
-    bar.style.background = gradientCss(state.theme, kind);
-  };
-  paint();
+  const bar = el("span", { class: "ramp", "data-kind": kind });
+  bar.style.background = gradientCss(state.theme, kind);
   const node = el(
     "span",
     { class: "legend" },
@@ -255,13 +251,18 @@ function legend(scale, range, { padded = false } = {}) {
     el("span", { class: "swatch missing", hidden: true }),
     el("span", { class: "missing-word", hidden: true, text: "no value (NaN, ∞)" })
   );
-  subscribe("theme", paint);
   node.showMissing = (missing) => {
     node.querySelector(".swatch.missing").hidden = !missing;
     node.querySelector(".missing-word").hidden = !missing;
   };
   return node;
 }
+
+subscribe("theme", () => {
+  for (const bar of document.querySelectorAll(".ramp")) {
+    bar.style.background = gradientCss(state.theme, bar.dataset.kind);
+  }
+});
 
 subscribe("unit order", (now) => {
   for (const view of views) {

@@ -21,7 +21,17 @@ const sized = new ResizeObserver((entries) => {
   for (const entry of entries) entry.target.view.resized();
 });
 
-const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const styles = new Map();
+
+/** A value of the style sheet, for what is drawn on canvases. */
+function style(name) {
+  if (!styles.has(name)) {
+    const all = getComputedStyle(document.documentElement);
+    styles.set(name, all.getPropertyValue(name).trim());
+  }
+  return styles.get(name);
+}
+subscribe("theme", () => styles.clear());
 
 class TimeView {
   /** axis: its number; height: of the plot, in CSS pixels; label: for who cannot see it. */

@@ -1,0 +1,427 @@
+// Beside the views: numbers at the cursor, facts of the chosen unit, and the range's findings.
+
+class Inspector {
+  constructor() {
+    this.at = card("at", "At the cursor");
+    this.unit = card("unit", "Unit");
+    this.range = card("range", "Range");
+    this.layerChoice = el("select", {
+      id: "layer-choice",
+      onchange: (event) => setUnit(Number(event.target.value), layers[event.target.value].unit ?? 0),
+    });
+    layers.forEach((layer, k) =>
+      this.layerChoice.append(el("option", { value: String(k), text: layer.path }))
+    );
+    this.unitChoice = el("input", {
+      id: "unit-choice",
+      type: "number",
+      min: "0",
+      "aria-label": "Number of the unit",
+      onchange: () => this.choose(),
+    });
+    this.sample = el("dl", { class: "facts sample" });
+    this.node = el(
+      "aside",
+      { "aria-label": "Inspector" },
+      el(
+        "div",
+        { class: "choice" },
+        el("label", { for: "layer-choice", text: "Layer" }),
+        this.layerChoice,
+        el("label", { for: "unit-choice", text: "unit" }),
+        this.unitChoice
+      ),
+      this.sample,
+      this.at.node,
+      this.unit.node,
+      this.range.node
+    );
+    this.rangeBody();
+    subscribe("cursor unit layer row outer", () => this.tellStep());
+    subscribe("unit layer row outer", () => this.tellUnit());
+    subscribe("row", () => this.tellSample());
+    subscribe("range layer row outer unit threshold", (now) => this.tellRange(now));
+    this.tellSample();
+  }
+
+  choose() {
+    const layer = theLayer();
+    const place = layer.shown.indexOf(Number(this.unitChoice.value));
+    if (place >= 0) setUnit(state.layer, place);
+    else this.unitChoice.value = layer.shown[state.unit];
+  }
+
+  tellSample() {
+    const facts = report.rows[state.row].facts || [];
+    this.sample.hidden = !facts.length;
+    this.sample.replaceChildren(
+      ...facts.flatMap(([name, text]) => [el("dt", { text: name }), el("dd", { text })])
+    );
+  }
+
+  /** Every array of the unit here, and how the state came about. */
+  tellStep() {
+    const layer = theLayer();
+    const axis = axes[layer.axis];
+    const step = cursorOf(axis.index);
+    const row = blobRow(layer);
+    const end = Math.min(step + axis.stride, axis.time_steps) - 1;
+    const token = tokenAt(axis.index, state.row, step);
+    const tag = tokenAt(axis.index, state.row, step, "tags");
+    this.at.title.replaceChildren(
+      axis.stride > 1 && end > step ? `Steps ${count(step)}–${count(end)}` : `Step ${count(step)}`,
+      token ? el("span", { class: "token", text: visible(token) }) : "",
+      tag ? el("span", { class: "tag", text: tag }) : ""
+    );
+    if (step >= axis.time_steps) {
+      this.at.say("The input has ended; the layer did not run here.");
+      return;
+    }
+    if (isPadded(layer, row, step)) {
+      this.at.say("Padded: the layer skips this step and carries its states on.");
+      return;
+    }
+    const column = columnOf(layer.hidden.numbers, step);
+    const arrays = layer.arrays.filter((array) => array.ofUnits && array.numbers.has(row));
+    this.at.body.replaceChildren(
+      el("p", { class: "muted", text: `unit ${unitName(layer, state.unit)} of ${layer.path}` }),
+      el("div", { class: "meters" }, arrays.map((array) => meter(array, row, column))),
+      ...this.update(layer, row, column, step),
+      this.mostActive(layer, row, column)
+    );
+  }
+
+  /** The update of the state with the numbers of this step in it. */
+  update(layer, row, column, step) {
+    const value = (name, at = column) => {
+      const array = layer.arrays.find((one) => one.name === name);
+      return array && array.numbers.has(row) ? array.numbers.at(row, state.unit, at) : NaN;
+    };
+    const before = column + (layer.go_backwards ? 1 : -1);
+    const signed = (x) => (x < 0 ? `(${number(x)})` : number(x));
+    let text = null;
+    if (axes[layer.axis].stride > 1) return [];
+    if (layer.cell === "lstm") {
+      const c = value("cell_state", before);
+      const old = Number.isNaN(c) ? "before" : signed(c);
+      text = [
+        `c = f · c₋₁ + i · g`,
+        `  = ${number(value("forget_gate"))} · ${old} + ${number(value("input_gate"))} · ${signed(value("candidate"))}`,
+        `  = ${number(value("cell_state"))}`,
+      ];
+    } else if (layer.cell === "gru") {
+      const h = value("hidden_state", before);
+      const old = Number.isNaN(h) ? "before" : signed(h);
+      const z = value("update_gate");
+      text = [
+        `h = z · h₋₁ + (1 − z) · g`,
+        `  = ${number(z)} · ${old} + ${number(1 - z)} · ${signed(value("candidate"))}`,
+        `  = ${number(value("hidden_state"))}`,
+      ];
+    }
+    if (!text || text.some((line) => line.includes("–"))) return [];
+    return [
+      el("pre", {
+        class: "update",
+        title: `How the state of step ${count(step)} came from the one before`,
+        text: text.join("\n"),
+      }),
+    ];
+  }
+
+  mostActive(layer, row, column) {
+    const { numbers } = layer.hidden;
+    if (!numbers.has(row)) return "";
+    const units = span(numbers.channels).map((unit) => ({ unit, mean: numbers.at(row, unit, column) }));
+    units.sort((a, b) => Math.abs(b.mean) - Math.abs(a.mean) || a.unit - b.unit);
+    return el(
+      "div",
+      { class: "most" },
+      el("h4", { text: `Largest |${layer.hidden.symbol}| here` }),
+      unitChips(layer, units.filter((one) => !Number.isNaN(one.mean)).slice(0, 8))
+    );
+  }
+
+  tellUnit() {
+    const layer = theLayer();
+    this.layerChoice.value = String(state.layer);
+    this.unitChoice.max = String(layer.units - 1);
+    this.unitChoice.value = String(layer.shown[state.unit]);
+    this.unit.title.textContent = `Unit ${unitName(layer, state.unit)} of ${layer.path}`;
+    const unit = layer.shown[state.unit];
+    const facts = layer.summary ? layer.summary.columns : [];
+    const text = ({ key, format }) => {
+      const value = layer.summary.units[key][unit];
+      if (format === "flag") return value ? "yes" : "no";
+      return format === "share" ? percent(value) : format === "steps" ? `${stepsText(value)}` : number(value);
+    };
+    this.unit.body.replaceChildren(
+      el(
+        "dl",
+        { class: "facts" },
+        facts.map((column) => [
+          el("dt", { text: column.name, title: column.meaning }),
+          el("dd", { text: text(column) }),
+        ])
+      ),
+      this.peaks(layer)
+    );
+  }
+
+  /** The steps at which the unit is strongest, apart from each other. */
+  peaks(layer) {
+    const row = blobRow(layer);
+    const { numbers } = layer.hidden;
+    if (!numbers.has(row)) return "";
+    const line = numbers.line(row, state.unit).mean;
+    const order = span(line.length).filter((i) => !Number.isNaN(line[i]));
+    order.sort((a, b) => Math.abs(line[b]) - Math.abs(line[a]) || a - b);
+    const apart = Math.max(1, Math.floor(line.length / 50));
+    const peaks = [];
+    for (const i of order) {
+      if (peaks.length >= 5) break;
+      if (peaks.every((one) => Math.abs(one - i) >= apart)) peaks.push(i);
+    }
+    return el(
+      "div",
+      { class: "peaks" },
+      el("h4", { text: `Strongest at` }),
+      el(
+        "ol",
+        {},
+        peaks.map((i) => {
+          const step = i * numbers.stride;
+          const token = tokenAt(layer.axis, state.row, step);
+          return el(
+            "li",
+            {},
+            el(
+              "button",
+              {
+                type: "button",
+                title: `Go to step ${count(step)}`,
+                onclick: () => {
+                  putCursor(layer.axis, step);
+                  reveal(layer.axis, step);
+                },
+              },
+              el("span", { class: "muted", text: `step ${count(step)}` }),
+              token ? el("span", { class: "token", text: visible(token) }) : "",
+              el("span", { class: "n", text: steady(line[i]) })
+            )
+          );
+        })
+      )
+    );
+  }
+
+  rangeBody() {
+    this.limit = el("input", {
+      id: "threshold",
+      type: "range",
+      min: "0.05",
+      max: "0.95",
+      step: "0.05",
+      oninput: () => {
+        state.threshold = Number(this.limit.value);
+        change("threshold");
+      },
+    });
+    this.limitText = el("output", { for: "threshold" });
+    this.auto = button("auto", "Choose the threshold so that about five units are active", () => {
+      state.threshold = null;
+      change("threshold");
+    });
+    this.active = el("div", { class: "active-units" });
+    this.similar = el("ol", { class: "similar", "aria-live": "polite" });
+    this.similarNote = el("p", { class: "muted" });
+    this.rangeParts = [
+      el("h4", { text: "Units active all along" }),
+      el(
+        "div",
+        { class: "tools" },
+        el("label", { for: "threshold", text: "|h| ≥" }),
+        this.limit,
+        this.limitText,
+        this.auto
+      ),
+      this.active,
+      el("h4", { text: "Most similar elsewhere" }),
+      this.similarNote,
+      this.similar,
+    ];
+  }
+
+  tellRange(now) {
+    const layer = theLayer();
+    const { range } = state;
+    if (now.has("unit") && now.size === 1) return this.markUnits();
+    jobs.cancel("similar");
+    if (!range || range.axis !== layer.axis) {
+      this.range.title.textContent = "Range";
+      this.range.say(
+        "Drag across any view (or hold Shift and press ← →) to take a range of steps: here you " +
+          "will see which units are active in it and where else the layer behaves alike."
+      );
+      return undefined;
+    }
+    const size = range.to - range.from + 1;
+    this.range.title.textContent = `Steps ${count(range.from)}–${count(range.to)} (${count(size)})`;
+    if (this.range.body.firstChild !== this.rangeParts[0]) {
+      this.range.body.replaceChildren(...this.rangeParts);
+    }
+    // Dragging asks many times a second: the answer waits until the hand rests for a moment.
+    clearTimeout(this.wait);
+    this.wait = setTimeout(() => this.answer(layer, range), 60);
+    return undefined;
+  }
+
+  answer(layer, range) {
+    if (state.range !== range || theLayer() !== layer) return;
+    const row = blobRow(layer);
+    if (!layer.hidden.numbers.has(row)) return;
+    const activities = rangeActivity(layer, row, range.from, range.to);
+    const limit = state.threshold ?? threshold(activities);
+    this.limit.value = String(limit);
+    this.limitText.textContent = limit.toFixed(2);
+    this.auto.disabled = state.threshold === null;
+    const units = activeUnits(activities, limit);
+    this.found = units;
+    this.active.replaceChildren(
+      units.length
+        ? unitChips(layer, units.slice(0, 40), range)
+        : el("p", { class: "muted", text: "None: lower the threshold or take a shorter range." }),
+      units.length > 40 ? el("p", { class: "muted", text: `and ${count(units.length - 40)} more` }) : ""
+    );
+    this.similar.replaceChildren();
+    if (!units.length) {
+      this.similarNote.textContent = "Needs units that are active in the range.";
+      return;
+    }
+    const used = Math.min(units.length, MOST_UNITS);
+    this.similarNote.textContent =
+      `Ranges of the same length whose courses of ${used === 1 ? "this unit" : `these ${used} units`} ` +
+      "correlate best with this one's; padded steps are left out. Click one to go there.";
+    const outer = row % (layer.outer || 1);
+    jobs.add(
+      "similar",
+      similarRanges(layer, range, state.row, outer, units, (matches) => this.showMatches(layer, matches))
+    );
+  }
+
+  showMatches(layer, matches) {
+    if (!matches.length) {
+      this.similarNote.textContent = "Nothing alike was found outside of this range.";
+    }
+    this.similar.replaceChildren(...matches.map((match) => this.match(layer, match)));
+  }
+
+  match(layer, { row, outer, from, to, score }) {
+    const words = [];
+    for (let step = from; step <= Math.min(to, from + 7); step++) {
+      const list = (report.rows[row].tokens || []).find((one) => one.axis === layer.axis);
+      const token = list && list.items[step];
+      if (token) words.push(visible(token));
+    }
+    const bar = el("span", { class: "bar" });
+    bar.style.width = `${100 * clamp(score, 0, 1)}%`;
+    const where = row === state.row ? "" : `sample ${rowName(row)}, `;
+    return el(
+      "li",
+      {},
+      el(
+        "button",
+        {
+          type: "button",
+          "data-row": row,
+          "data-from": from,
+          "data-to": to,
+          title: `Similarity ${number(score)}: go there`,
+          onclick: () => {
+            state.outer = outer;
+            setRow(row);
+            setRange(layer.axis, from, to);
+            putCursor(layer.axis, from);
+            reveal(layer.axis, from);
+          },
+        },
+        el("span", { class: "track" }, bar),
+        el("span", { class: "n", text: score.toFixed(2) }),
+        el("span", { text: `${where}steps ${count(from)}–${count(to)}` }),
+        words.length ? el("span", { class: "words", text: words.join(" ") }) : ""
+      )
+    );
+  }
+
+  markUnits() {
+    for (const chip of this.node.querySelectorAll(".unit-chip")) {
+      chip.classList.toggle("chosen", Number(chip.dataset.place) === state.unit);
+    }
+    return undefined;
+  }
+}
+
+function card(id, title) {
+  const heading = el("h3", { id: `card-${id}`, text: title });
+  const body = el("div", { class: "body" });
+  const node = el("section", { class: `card ${id}`, "aria-labelledby": heading.id }, heading, body);
+  return {
+    node,
+    title: heading,
+    body,
+    say: (text) => body.replaceChildren(el("p", { class: "muted", text })),
+  };
+}
+
+/** A value as a bar on its palette's scale, from zero. */
+function meter(array, row, column) {
+  const value = array.numbers.at(row, state.unit, column);
+  const [low, high] = array.range || array.numbers.range(row, state.unit);
+  const at = (x) => clamp((x - low) / (high - low || 1), 0, 1);
+  const zero = at(0);
+  const bar = el("span", { class: "bar" });
+  bar.style.left = `${100 * Math.min(zero, at(value) || 0)}%`;
+  bar.style.width = `${100 * Math.abs((Number.isNaN(value) ? zero : at(value)) - zero)}%`;
+  const mid = el("span", { class: "zero" });
+  mid.style.left = `${100 * zero}%`;
+  return el(
+    "div",
+    { class: "meter", "data-array": array.name, title: `${array.title}. ${array.meaning}` },
+    el("b", { class: "symbol", text: array.symbol }),
+    el("span", { class: "track", "aria-hidden": "true" }, bar, mid),
+    el("span", { class: "n", text: steady(value) })
+  );
+}
+
+/** Units to click, coloured by their value. */
+function unitChips(layer, units) {
+  const range = layer.hidden.range || [-1, 1];
+  return el(
+    "div",
+    { class: "unit-chips" },
+    units.map(({ unit, mean }) => {
+      const chip = el(
+        "button",
+        {
+          type: "button",
+          class: `unit-chip${unit === state.unit ? " chosen" : ""}`,
+          "data-place": unit,
+          title: `Unit ${unitName(layer, unit)}: h ${number(mean)}`,
+          onclick: () => setUnit(layer.index, unit),
+        },
+        unitName(layer, unit)
+      );
+      const colour = colourOf(state.theme, rampKind(layer.hidden.scale), mean, range);
+      if (colour) {
+        chip.style.backgroundColor = colour.fill;
+        chip.style.color = colour.ink;
+      }
+      return chip;
+    })
+  );
+}
+
+function rowName(row) {
+  const { index, label } = report.rows[row];
+  return label === null || label === undefined || label === "" ? String(index) : `${index} · ${label}`;
+}

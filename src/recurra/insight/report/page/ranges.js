@@ -1,0 +1,142 @@
+// Ranges of steps: which units are active there, and where else they behave alike. The idea of
+// picking a range and asking for its like is LSTMVis's (Strobelt and others, 2018).
+
+const PARTS = 6; // a range is compared in up to so many parts, so that its course counts
+const MOST_UNITS = 32;
+const MOST_MATCHES = 8;
+
+/** Every unit's least |h| over a range of steps, its mean h there, and whether it has padding. */
+function rangeActivity(layer, row, from, to) {
+  const { numbers } = layer.hidden;
+  const first = Math.max(0, columnOf(numbers, from));
+  const last = Math.min(numbers.columns - 1, columnOf(numbers, to));
+  const out = [];
+  for (let unit = 0; unit < numbers.channels; unit++) {
+    let least = Infinity;
+    let sum = 0;
+    let n = 0;
+    for (let column = first; column <= last; column++) {
+      const value = numbers.at(row, unit, column);
+      if (Number.isNaN(value)) continue;
+      least = Math.min(least, Math.abs(value));
+      sum += value;
+      n++;
+    }
+    out.push({ unit, least: n ? least : NaN, mean: n ? sum / n : NaN });
+  }
+  return out;
+}
+
+/** The highest threshold, in steps of 0.05, at which five units are active all along. */
+function threshold(activities) {
+  const sizes = activities.map((one) => one.least).filter((least) => !Number.isNaN(least));
+  sizes.sort((a, b) => b - a);
+  const fifth = sizes[Math.min(4, sizes.length - 1)] ?? 0;
+  return clamp(Math.floor(fifth * 20) / 20, 0.05, 0.95);
+}
+
+function activeUnits(activities, limit) {
+  return activities
+    .filter((one) => one.least >= limit)
+    .sort((a, b) => Math.abs(b.mean) - Math.abs(a.mean));
+}
+
+/** Sums over the columns before each one, of some units, less each unit's own mean. */
+function runningSums(layer, row, units) {
+  const { numbers } = layer.hidden;
+  const { columns } = numbers;
+  const all = numbers.decode(row);
+  const empty = new Int32Array(columns + 1);
+  const sums = units.map((unit, k) => {
+    const out = new Float64Array(columns + 1);
+    let total = 0;
+    let seen = 0;
+    for (let i = 0; i < columns; i++) {
+      const value = numbers.read(row, unit, all[unit * columns + i]);
+      const none = Number.isNaN(value);
+      if (!none) [total, seen] = [total + value, seen + 1];
+      if (k === 0) empty[i + 1] = empty[i] + (none ? 1 : 0);
+      out[i + 1] = none ? NaN : value;
+    }
+    const mean = seen ? total / seen : 0;
+    for (let i = 0; i < columns; i++) {
+      out[i + 1] = out[i] + (Number.isNaN(out[i + 1]) ? 0 : out[i + 1] - mean);
+    }
+    return out;
+  });
+  return { sums, empty, columns };
+}
+
+/** The means of each part of a range of `length` columns from `start`, one unit after the other. */
+function pattern({ sums }, start, length, parts, out) {
+  let size = 0;
+  for (let u = 0, k = 0; u < sums.length; u++) {
+    for (let p = 0; p < parts; p++, k++) {
+      const a = start + Math.floor((p * length) / parts);
+      const b = start + Math.floor(((p + 1) * length) / parts);
+      const value = (sums[u][b] - sums[u][a]) / (b - a);
+      out[k] = value;
+      size += value * value;
+    }
+  }
+  return Math.sqrt(size);
+}
+
+/**
+ * The ranges most like the chosen one, best first: {row, from, to, score}. The score is the cosine
+ * between the active units' courses, each unit's mean taken off. Ranges with padded steps, and
+ * those that overlap the chosen one or a better match, are left out.
+ */
+function* similarRanges(layer, range, row, outer, units, found) {
+  const { numbers } = layer.hidden;
+  const repeat = layer.outer || 1;
+  const first = columnOf(numbers, range.from);
+  const length = columnOf(numbers, range.to) - first + 1;
+  const parts = Math.min(length, PARTS);
+  const chosen = units.slice(0, MOST_UNITS).map((one) => one.unit);
+  const home = row * repeat + outer;
+  const wanted = new Float64Array(chosen.length * parts);
+  const own = runningSums(layer, home, chosen);
+  const size = pattern(own, first, length, parts, wanted);
+  yield;
+  const all = [];
+  const here = new Float64Array(wanted.length);
+  for (let blob = 0; blob < layer.hidden.rows.length && size > 1e-6; blob++) {
+    if (!numbers.has(blob)) continue;
+    const sums = blob === home ? own : runningSums(layer, blob, chosen);
+    const scores = [];
+    for (let start = 0; start + length <= sums.columns; start++) {
+      if (start % 512 === 511) yield;
+      if (sums.empty[start + length] > sums.empty[start]) continue;
+      if (blob === home && start < first + length && start + length > first) continue;
+      const other = pattern(sums, start, length, parts, here);
+      if (other < 0.05 * size) continue;
+      let dot = 0;
+      for (let k = 0; k < wanted.length; k++) dot += wanted[k] * here[k];
+      scores.push({ blob, start, score: dot / (size * other) });
+    }
+    all.push(...best(scores, length, MOST_MATCHES));
+    yield;
+  }
+  all.sort((a, b) => b.score - a.score);
+  found(
+    all.slice(0, MOST_MATCHES).map(({ blob, start, score }) => ({
+      row: Math.floor(blob / repeat),
+      outer: blob % repeat,
+      from: start * numbers.stride,
+      to: Math.min((start + length) * numbers.stride, axes[layer.axis].time_steps) - 1,
+      score,
+    }))
+  );
+}
+
+/** The best that do not overlap each other. */
+function best(scores, length, most) {
+  scores.sort((a, b) => b.score - a.score);
+  const taken = [];
+  for (const one of scores) {
+    if (taken.length >= most || one.score <= 0) break;
+    if (taken.every((other) => Math.abs(other.start - one.start) >= length)) taken.push(one);
+  }
+  return taken;
+}

@@ -1,0 +1,213 @@
+// What the model was given and what it made of it, along the same time axis as everything else.
+
+const MANY_CHANNELS = 8;
+
+function seriesSection() {
+  const timed = series.filter((entry) => entry.axis !== null);
+  const still = series.filter((entry) => entry.axis === null);
+  const charts = [...timedCharts(timed), ...stillCharts(still)];
+  if (!charts.length) return null;
+  return section(
+    "data",
+    "Input and prediction",
+    "What the model was given and what it made of it, on the same time axis as its layers below." +
+      (axes.some((axis) => axis.extent > axis.time_steps)
+        ? " To the right of the dotted line the input has ended: what stands there is forecast."
+        : ""),
+    el("div", { class: "series" }, charts)
+  );
+}
+
+const channelTitle = (entry, k) =>
+  entry.names ? entry.names[k] ?? String(entry.channels[k]) : String(entry.channels[k]);
+
+const ROLES = { input: "input", output: "prediction", target: "target" };
+
+function seriesLine(entry, k, colour, label = channelTitle(entry, k)) {
+  return {
+    label: entry.role === "target" ? `${label} (target)` : label,
+    title: `${ROLES[entry.role]} ${entry.name}, ${label}`,
+    numbers: entry.numbers,
+    row: () => state.row,
+    channel: () => k,
+    start: entry.start,
+    colour,
+    dash: entry.role === "target",
+  };
+}
+
+/** The charts of series with time steps: forecasts join the input that they continue. */
+function timedCharts(timed) {
+  const inputs = timed.filter((entry) => entry.role === "input" && worthDrawing(entry));
+  const outputs = timed.filter((entry) => entry.role === "output");
+  const targets = timed.filter((entry) => entry.role === "target");
+  const joined = new Set();
+  const charts = [];
+  for (const entry of inputs) {
+    if (entry.channels.length > MANY_CHANNELS) {
+      charts.push(seriesHeat(entry));
+      continue;
+    }
+    entry.channels.forEach((_, k) => {
+      const lines = [seriesLine(entry, k, 0)];
+      for (const other of [...outputs, ...targets]) {
+        if (other.axis !== entry.axis || other.start < axes[entry.axis].time_steps) continue;
+        const same = other.channels.findIndex((_, j) => continues(entry, k, other, j));
+        if (same < 0) continue;
+        joined.add(other);
+        const name = other.role === "target" ? "target" : "forecast";
+        const colour = other.role === "target" ? 3 : 2;
+        lines.push({ ...seriesLine(other, same, colour), label: name });
+      }
+      charts.push(
+        seriesChart(entry, lines, `${entry.name}${entry.total > 1 ? ` · ${channelTitle(entry, k)}` : ""}`)
+      );
+    });
+  }
+  for (const entry of outputs) {
+    if (joined.has(entry)) continue;
+    const mates = targets.filter((one) => one.of === entry.name && !joined.has(one));
+    mates.forEach((one) => joined.add(one));
+    charts.push(outputChart(entry, mates));
+  }
+  for (const entry of targets) if (!joined.has(entry)) charts.push(outputChart(entry, []));
+  return charts;
+}
+
+/** Numbers of tokens say nothing as a line, and the text stands below. */
+function worthDrawing(entry) {
+  if (entry.kind !== "indices") return true;
+  return !report.rows.some((row) => (row.tokens || []).some((list) => list.axis === entry.axis));
+}
+
+function continues(input, k, other, j) {
+  if (input.names && other.names) return input.names[k] === other.names[j];
+  return input.total === 1 && other.total === 1;
+}
+
+function outputChart(entry, mates) {
+  if (entry.channels.length > MANY_CHANNELS) return seriesHeat(entry);
+  const lines = entry.channels.map((_, k) => seriesLine(entry, k, entry.channels.length > 1 ? k + 1 : 2));
+  for (const mate of mates) {
+    // Targets given as numbers of classes have no place among the classes' probabilities.
+    if (mate.kind === "indices" && entry.kind !== "indices") continue;
+    mate.channels.forEach((_, k) => lines.push(seriesLine(mate, k, mate.channels.length > 1 ? k + 1 : 3)));
+  }
+  return seriesChart(entry, lines, entry.name);
+}
+
+function seriesChart(entry, lines, title) {
+  const view = new LineView({
+    axis: entry.axis,
+    height: entry.role === "input" ? 84 : 116,
+    label: `${ROLES[entry.role]} ${title}`,
+    lines,
+    range: entry.kind === "probabilities" ? [0, 1] : null,
+    runs: () => paddedOf(entry),
+  });
+  return el("figure", { class: "map" }, seriesTitle(entry, title, view.keys), view.plot);
+}
+
+const seriesTitle = (entry, title, ...more) =>
+  el(
+    "figcaption",
+    {},
+    el("b", { class: "role", text: ROLES[entry.role] }),
+    el("span", { class: "title", text: title }),
+    ...more
+  );
+
+/** The padding of the first layer that reads the same steps. */
+function paddedOf(entry) {
+  const layer = layers.find((one) => one.axis === entry.axis && (one.outer || 1) === 1);
+  return layer && entry.start === 0 ? paddedRuns(layer, state.row) : [];
+}
+
+function seriesHeat(entry) {
+  const order = Int32Array.from(span(entry.channels.length));
+  const fixed = entry.kind === "probabilities";
+  const source = {
+    numbers: entry.numbers,
+    scale: fixed ? "unit" : "range",
+    range: fixed ? [0, 1] : null,
+    symbol: entry.name,
+    label: `${ROLES[entry.role]} ${entry.name}`,
+    row: () => state.row,
+    runs: () => paddedOf(entry),
+    order: () => order,
+    name: (k) => channelTitle(entry, k),
+    start: entry.start,
+  };
+  const view = new HeatView(source, {
+    axis: entry.axis,
+    height: clamp(12 * entry.channels.length, 90, 220),
+  });
+  const key = legend(source.scale, fixed ? [0, 1] : ["least", "greatest of the line"]);
+  view.onMissing = key.showMissing;
+  return el("figure", { class: "map" }, seriesTitle(entry, entry.name, key), view.plot);
+}
+
+/** One value per channel: classes' probabilities, a single forecast, features without time. */
+function stillCharts(still) {
+  return still
+    .filter((entry) => entry.role !== "target" || !still.some((one) => one.name === entry.of))
+    .map((entry) => {
+      const body = el("div", { class: "values" });
+      const fill = () => {
+        const mates = still.filter((one) => one.role === "target" && one.of === entry.name);
+        body.replaceChildren(...valueLines(entry, mates));
+      };
+      fill();
+      subscribe("row", fill);
+      return el("figure", { class: "map still" }, seriesTitle(entry, entry.name), body);
+    });
+}
+
+const MOST_VALUES = 10;
+
+function valueLines(entry, mates) {
+  const { numbers } = entry;
+  if (!numbers.has(state.row)) return [el("p", { class: "muted", text: "Left out for this sample." })];
+  const value = (k) => numbers.at(state.row, k, 0);
+  const places = span(entry.channels.length);
+  const ranked = entry.kind === "probabilities" && places.length > 1;
+  if (ranked) places.sort((a, b) => value(b) - value(a) || a - b);
+  const most = Math.max(...places.map((k) => Math.abs(value(k)) || 0)) || 1;
+  const lines = places.slice(0, MOST_VALUES).map((k) => {
+    const bar = el("span", { class: "bar" });
+    const share = Math.abs(value(k)) / (entry.kind === "probabilities" ? 1 : most);
+    bar.style.width = `${100 * clamp(share || 0, 0, 1)}%`;
+    const marks = mates.map((mate) => targetMark(mate, k, entry));
+    return el(
+      "div",
+      { class: "value-line" },
+      el("span", { class: "name", text: channelTitle(entry, k) }),
+      el("span", { class: "track" }, bar),
+      el("span", {
+        class: "n",
+        text: entry.kind === "probabilities" ? percent(value(k)) : number(value(k)),
+      }),
+      marks
+    );
+  });
+  if (places.length > MOST_VALUES) {
+    lines.push(el("p", { class: "muted", text: `and ${count(places.length - MOST_VALUES)} more` }));
+  }
+  return lines;
+}
+
+function targetMark(mate, k, entry) {
+  if (!mate.numbers.has(state.row)) return null;
+  if (mate.kind === "indices" && mate.total === 1) {
+    const wanted = mate.numbers.at(state.row, 0, 0);
+    const one = entry.channels[k];
+    // One sigmoid: its target is 0 or 1, not the number of a channel.
+    if (entry.total === 1) return el("span", { class: "true", text: `target ${number(wanted)}` });
+    return wanted === one ? el("span", { class: "true", text: "✓ target" }) : null;
+  }
+  const value = mate.numbers.at(state.row, k, 0);
+  if (entry.kind === "probabilities" && entry.total > 1) {
+    return value > 0.5 ? el("span", { class: "true", text: "✓ target" }) : null;
+  }
+  return el("span", { class: "true", text: `target ${number(value)}` });
+}
