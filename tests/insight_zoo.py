@@ -43,7 +43,8 @@ PATHS: dict[str, tuple[str, ...]] = {}
 """For each model its recurrent layers with cells, in the order in which `structure_of` has them: a
 wrapper's parts in the wrapper's place, not the wrapper itself."""
 
-_LOADS: dict[str, bool] = {}
+LOADS: dict[str, bool] = {}
+"""Whether `recurra.load` reads each of them."""
 
 
 def zoo(*paths: str, loads: bool = True) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
@@ -56,7 +57,7 @@ def zoo(*paths: str, loads: bool = True) -> Callable[[Callable[[Any], Any]], Cal
 
     def put(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         name = function.__name__
-        MODELS[name], PATHS[name], _LOADS[name] = function, paths, loads
+        MODELS[name], PATHS[name], LOADS[name] = function, paths, loads
         return function
 
     return put
@@ -73,7 +74,7 @@ def made(name: str, library: str = "recurra") -> Case:
         if variable.trainable:
             noise = random.normal(scale=0.4, size=tuple(variable.shape))
             variable.assign(np.asarray(noise, "float32"))
-    return Case(model, x, _LOADS[name])
+    return Case(model, x, LOADS[name])
 
 
 def numbers(*shape: int) -> np.ndarray:
