@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recurra.insight.explanation.explain import explain
+from recurra.insight.explanation.asking import explain
 from recurra.insight.explanation.explanation import Explanation
 
 __all__ = ["Explanation", "explain"]

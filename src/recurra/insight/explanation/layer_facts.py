@@ -7,7 +7,7 @@ from typing import Any
 
 from recurra.insight.explanation.cell_facts import CellFacts, cell_facts
 from recurra.insight.explanation.results import Results, results_of
-from recurra.insight.explanation.sizes import SymbolicShape, shape_text, times
+from recurra.insight.explanation.sizes import SymbolicShape, shape_text
 from recurra.insight.structure import Recurrent
 
 
@@ -157,8 +157,8 @@ def _count(
         first = parts[0]
         alike = all(part.numbers == first.numbers for part in parts)
         if len(parts) == 2 and alike and first.numbers:
-            formula = f"2·{first.formula}" if first.formula else ""
-            return formula, f"2·{first.numbers}", total
+            formula = f"2·{_factor(first.formula)}" if first.formula else ""
+            return formula, f"2·{_factor(first.numbers)}", total
         return (
             first.formula if len(parts) == 1 else "",
             " + ".join(part.numbers for part in parts),
@@ -171,6 +171,15 @@ def _count(
         " + ".join(cell.numbers for cell in cells),
         total,
     )
+
+
+def _factor(terms: str) -> str:
+    """A sum or product as a factor: "4·(64+1)" as it is, "2·3+3" in parentheses."""
+    depth, is_sum = 0, False
+    for sign in terms:
+        depth += (sign == "(") - (sign == ")")
+        is_sum = is_sum or (sign == "+" and depth == 0)
+    return f"({terms})" if is_sum else terms
 
 
 def _starts(layer: Recurrent, parts: tuple[LayerFacts, ...]) -> str:
@@ -258,9 +267,3 @@ def _options(
             )
         )
     return found
-
-
-def merged_width(layer: Recurrent, facts: CellFacts) -> str:
-    """How wide a wrapper's output is, in words: "2·64 = 128"."""
-    width = times(2, facts.units)
-    return f"2·{facts.units} = {width}" if isinstance(width, int) else str(width)

@@ -7,39 +7,81 @@ from collections.abc import Sequence
 from recurra.insight.explanation.order import chained
 from recurra.insight.structure import Node, Structure
 
+_WORDS = {
+    "passes": ("hands it on.", "hand it on."),
+    "loses": ("loses it.", "lose it."),
+    "uses": (
+        "uses it: padded steps change nothing. It ends there.",
+        "use it: padded steps change nothing. It ends there.",
+    ),
+    "uses and passes": (
+        "uses it, and hands it on: padded steps change no state.",
+        "use it, and hand it on: padded steps change no state.",
+    ),
+    "misses": (
+        "does not get it: it is called on states too, and Keras hands masks on to calls with one "
+        "tensor only. It takes padded steps for real ones.",
+        "do not get it: they are called on states too, and Keras hands masks on to calls with one "
+        "tensor only. They take padded steps for real ones.",
+    ),
+}
+_WORDS["misses and passes"] = (
+    f"{_WORDS['misses'][0]} Its output has the mask all the same.",
+    f"{_WORDS['misses'][1]} Their outputs have the mask all the same.",
+)
+_WORDS["is not given"] = (
+    "does not get it: it takes padded steps for real ones.",
+    "do not get it: they take padded steps for real ones.",
+)
+_WORDS["is not given and passes"] = _WORDS["is not given"]
+"""What calls do with a mask: said of one, and of several."""
+
 
 def mask_sentences(structure: Structure) -> list[str]:
-    """One sentence per station of the masks, in the order of the calls; empty without masks."""
+    """One sentence per station of the masks, in the order of the data; empty without masks."""
     tensors = {tensor.index: tensor for tensor in structure.tensors}
     sentences = []
-    passing: list[str] = []
-
-    def tell_passing() -> None:
-        if passing:
-            sentences.append(f"{names(passing)} {'hands' if len(passing) == 1 else 'hand'} it on.")
-            passing.clear()
-
-    for node in chained(structure):
-        if node.mask_role == "passes" and node.recurrent is None:
-            passing.append(node.path)
-            continue
-        tell_passing()
-        if node.mask_role == "makes":
-            sentences.append(_makes(node))
-        elif node.mask_role == "loses":
-            sentences.append(_loses(structure, node))
-        elif node.mask_role in ("uses", "passes"):
-            goes_on = any(tensors[index].masked for index in node.outputs)
-            sentences.append(_uses(node, goes_on))
-    tell_passing()
+    for verb, nodes in _stations(structure):
+        first = nodes[0]
+        if verb == "makes":
+            sentences.append(_makes(first))
+        elif verb == "spoils":
+            sentences.append(_spoils(structure, first))
+        else:
+            one, many = _WORDS[verb]
+            sentences.append(
+                f"{names([node.path for node in nodes])} {one if len(nodes) == 1 else many}"
+            )
     ends = [_maker(structure, index) for index in structure.outputs if tensors[index].masked]
     if ends:
-        output = "outputs" if len(ends) > 1 else "output"
+        several = len(set(ends)) > 1
         sentences.append(
-            f"The {output} of {names(ends)} still {'have' if len(ends) > 1 else 'has'} it: "
+            f"The output{'s' * several} of {names(ends)} still {'have' if several else 'has'} it: "
             "losses and metrics in `fit` leave padded steps out."
         )
     return sentences
+
+
+def _stations(structure: Structure) -> list[tuple[str, list[Node]]]:
+    """What happens to masks, and at which calls; neighbours that do the same are together."""
+    tensors = {tensor.index: tensor for tensor in structure.tensors}
+    found: list[tuple[str, list[Node]]] = []
+    for node in chained(structure):
+        verb: str = node.mask_role
+        goes_on = any(tensors[index].masked for index in node.outputs)
+        if verb == "none":
+            continue
+        if verb == "uses":
+            verb = "uses and passes" if goes_on else "uses"
+        elif node.recurrent is not None and verb in ("passes", "loses"):
+            verb = ("misses" if node.states else "is not given") + (" and passes" * goes_on)
+        elif verb == "loses" and _recurrent_after(structure, node):
+            verb = "spoils"
+        if found and found[-1][0] == verb and verb in _WORDS:
+            found[-1][1].append(node)
+        else:
+            found.append((verb, [node]))
+    return found
 
 
 def _makes(node: Node) -> str:
@@ -51,27 +93,13 @@ def _makes(node: Node) -> str:
     return f"`{node.path}` ({node.class_name}) makes it."
 
 
-def _uses(node: Node, goes_on: bool) -> str:
-    given = " that it is given as `mask=`" if "mask" in node.others else ""
-    if node.recurrent is None:
-        after = "and hands it on" if goes_on else "and it ends there"
-        return f"`{node.path}` ({node.class_name}) uses it{given}, {after}."
-    if goes_on:
-        return f"`{node.path}` uses it{given}: padded steps change no state; it hands it on."
-    return (
-        f"`{node.path}` uses it{given}: padded steps change no state; it ends there, for one "
-        "result per sequence has no steps."
-    )
-
-
-def _loses(structure: Structure, node: Node) -> str:
+def _spoils(structure: Structure, node: Node) -> str:
     after = _recurrent_after(structure, node)
-    what = (
-        f", so {names(after)} {'take' if len(after) > 1 else 'takes'} padded steps for real ones"
-        if after
-        else ""
+    take = "take" if len(after) > 1 else "takes"
+    return (
+        f"`{node.path}` ({node.class_name}) loses it, so {names(after)} {take} padded steps for "
+        "real ones."
     )
-    return f"`{node.path}` ({node.class_name}) loses it{what}."
 
 
 def _recurrent_after(structure: Structure, node: Node) -> list[str]:

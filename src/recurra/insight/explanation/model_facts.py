@@ -140,7 +140,6 @@ def node_facts(
     """What there is to tell about the layer of one call."""
     assert node.recurrent is not None
     shapes = shapes_of(structure) if shapes is None else shapes
-    tensors = {tensor.index: tensor for tensor in structure.tensors}
     given = shapes[node.inputs[0]] if node.inputs else ()
     if not given:
         items = node.recurrent.class_name == "TimeDistributed"
@@ -153,7 +152,7 @@ def node_facts(
         node.path,
         given,
         output=shapes[node.outputs[0]] if node.outputs else (),
-        masked=any(tensors[i].masked for i in node.inputs) or "mask" in node.others,
+        masked=node.mask_role == "uses",
         starts=origins(structure, node),
         parameters=node.parameters or None,
     )
@@ -177,7 +176,7 @@ def _steps(
                 told.add(index)
                 tensor = tensors[index]
                 made = _made(structure, index, "", shapes, "")
-                kind = "" if tensor.dtype.startswith("float") else f" of {tensor.dtype}"
+                kind = "" if tensor.dtype.startswith("float") else f", {tensor.dtype}"
                 steps.append(Step(tensor.name, f"input{kind}", False, (), False, (made,)))
                 before = (index,)
 
@@ -262,7 +261,7 @@ def _note(structure: Structure, node: Node) -> str:
             notes.append("uses the mask")
     if node.states:
         makers = dict.fromkeys(_source(structure, index).partition(":")[0] for index in node.states)
-        notes.append(f"starts from the states of {', '.join(makers)}")
+        notes.append(f"initial_state ← {', '.join(makers)}")
     return "; ".join(notes)
 
 

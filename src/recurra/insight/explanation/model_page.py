@@ -14,6 +14,9 @@ from recurra.insight.linting import Finding
 _MANY = 30
 """Steps of the way; longer ones are told without the layers that only hand on."""
 
+_LONG = 24
+"""Letters of a sum that are shown in a table."""
+
 
 def model_document(facts: ModelFacts, detail: Detail, findings: Sequence[Finding] = ()) -> Document:
     """What there is to tell about a model, in so much detail."""
@@ -83,7 +86,7 @@ def _goes(made: Made, step: Step, following: Step | None) -> str:
     if made.users and not next_only and not (following and step.count > 1):
         parts.append(f"→ {', '.join(made.users)}")
     if not made.users and not made.leaves:
-        parts.append("read by nobody")
+        parts.append("unused")
     return "; ".join(parts)
 
 
@@ -124,7 +127,8 @@ def _layers(facts: ModelFacts) -> Section:
         if layer.path in shared:
             count = "shared"
         output = shape_text(layer.results.results[0].shape)
-        rows.append((layer.path, layer.title, output, count, layer.numbers))
+        numbers = layer.numbers if len(layer.numbers) <= _LONG else ""
+        rows.append((layer.path, layer.title, output, count, numbers))
     content: list[Content] = [
         table(
             rows,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from recurra.insight.explanation.cell_facts import CellFacts, StateFact, cell_facts
-from recurra.insight.explanation.sizes import Size, SymbolicShape, times
+from recurra.insight.explanation.sizes import Size, SymbolicShape, plus
 from recurra.insight.structure import Recurrent
 
 
@@ -214,8 +214,9 @@ def _bidirectional(layer: Recurrent, shape: SymbolicShape, masked: bool) -> Resu
             )
         ]
     else:
-        total = times(2, width) if mode == "concat" else width
-        results = [Result("output", (*each[:-1], total), "output", _merged(mode, width, sequences))]
+        total = plus(width, inner[1].results[0].shape[-1]) if mode == "concat" else width
+        meaning = _merged(mode, width, total, sequences)
+        results = [Result("output", (*each[:-1], total), "output", meaning)]
     states = [
         replace(
             state,
@@ -246,12 +247,12 @@ def _bidirectional(layer: Recurrent, shape: SymbolicShape, masked: bool) -> Resu
     )
 
 
-def _merged(mode: str, width: Size, sequences: bool) -> str:
+def _merged(mode: str, width: Size, total: Size, sequences: bool) -> str:
     when = "of every step" if sequences else "after the last step that each direction reads"
     if mode == "concat":
         return (
             f"Hidden states {when}, side by side (columns 0:{width} forward, "
-            f"{width}:{times(2, width)} backward)."
+            f"{width}:{total} backward)."
         )
     how = {"sum": "added up", "mul": "multiplied", "ave": "averaged"}.get(mode, mode)
     return f"Hidden states {when}, both directions' {how}."

@@ -61,6 +61,18 @@ def times(factor: int, size: Size) -> Size:
     return 0 if factor == 0 else size if factor == 1 else f"{factor}·{size}"
 
 
+def plus(a: Size, b: Size) -> Size:
+    """The sum of two sizes.
+
+    Example:
+        >>> plus(64, 32), plus("U", "U"), plus("U", 3)
+        (96, '2·U', 'U+3')
+    """
+    if isinstance(a, int) and isinstance(b, int):
+        return a + b
+    return times(2, a) if a == b else f"{a}+{b}"
+
+
 def columns(first: int, width: Size) -> str:
     """The slice of the block that begins after `first` blocks of a width.
 

@@ -48,7 +48,7 @@ def state_sentences(structure: Structure, layers: Mapping[str, LayerFacts]) -> l
         sentences.append(f"{names(zeros)} {start} from zeros at every call.")
     if unused:
         states = "; ".join(f"{', '.join(found)} of `{path}`" for path, found in unused.items())
-        sentences.append(f"Returned, but read by nobody: {states}.")
+        sentences.append(f"Returned, but unused: {states}.")
     return sentences
 
 
