@@ -49,12 +49,12 @@ napoleon_custom_sections = [
     ("Attributes", "params_style"),
     ("Call arguments", "params_style"),
 ]
-python_maximum_signature_line_length = 80
 python_display_short_literal_types = True
 add_module_names = False
 nitpicky = False
 
 # --- The look ---
+smartquotes = False
 html_theme = "furo"
 html_title = "Recurra"
 html_static_path = ["_static"]
