@@ -10,12 +10,14 @@ from recurra.insight.structure.model import Cell, Node, Recurrent, Structure, Te
 __all__ = ["Cell", "Node", "Recurrent", "Structure", "Tensor", "structure_of"]
 
 
-def structure_of(thing: Any) -> Structure:
+def structure_of(thing: Any, x: Any = None) -> Structure:
     """A model as calls of layers and the tensors between them.
 
     Args:
         thing: a Keras model or layer (stock, Recurra's or of the user's), what `recurra.load` gave,
             the path of a model's file, or a structure, which is given back.
+        x: inputs as for `model(x)`, for subclassed models that take several arguments or indices:
+            nothing in them says which shapes these have. Of no use for others.
 
     Raises:
         TypeError: for something else.
@@ -42,7 +44,7 @@ def structure_of(thing: Any) -> Structure:
     if any(cls.__module__.startswith("keras.") for cls in type(thing).__mro__):
         from recurra.insight.structure.keras_models import structure_of_keras
 
-        return structure_of_keras(thing)
+        return structure_of_keras(thing, x)
     raise TypeError(
         "Expected a Keras model or layer, a model that recurra.load gave, or the path of a model's "
         f"file; got a {type(thing).__name__}."

@@ -81,7 +81,10 @@ def assemble(
     source: str = "",
     gaps: Sequence[str] = (),
 ) -> Structure:
-    """The structure that calls make up, in the order in which they are given."""
+    """The structure that calls make up, in the order in which they are given.
+
+    Calls get their numbered paths in place: "lstm:2".
+    """
     masks = _follow_masks(calls)
     needless = _needless(calls, masks, outputs)
     kept = [call for call in calls if call not in needless and call.shown]
@@ -97,7 +100,7 @@ def assemble(
     names: dict[Value, str] = {}
     for call in kept:
         seen[call.path] = times = seen.get(call.path, 0) + 1
-        path = call.path if times == 1 else f"{call.path}:{times}"
+        call.path = path = call.path if times == 1 else f"{call.path}:{times}"
         labels = output_names(call.recurrent, len(call.outputs))
         for value, label in zip(call.outputs, labels, strict=True):
             names.setdefault(value, path if value is call.outputs[0] else f"{path}:{label}")
