@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import numpy as np
@@ -148,3 +149,14 @@ def _structure(
     config = {"activation": "softmax"} if len(result) == 2 else {}
     nodes.append(Node("forecast", "Dense", (made - 1,), (made,), parameters=6, config=config))
     return Structure("sample", "Functional", tuple(tensors), tuple(nodes), (0,), (made,))
+
+
+def decoded(blob: dict[str, Any], channels: int, part: str = "data") -> np.ndarray:
+    """(columns, channels) of a blob, NaN where there is no value; as the page reads it."""
+    data = base64.b64decode(blob[part], validate=True)
+    if blob["dtype"] == "float32":
+        return np.frombuffer(data, "<f4").reshape(channels, -1).T
+    codes = np.frombuffer(data, np.uint8).reshape(channels, -1).T
+    ends = np.asarray(blob.get("ranges") or [blob["range"]], np.float64)
+    values = ends[:, 0] + codes * (ends[:, 1] - ends[:, 0]) / 254
+    return np.where(codes == 255, np.nan, values)

@@ -221,7 +221,8 @@ def _rows(rows: int | Sequence[int] | None, batch: int) -> tuple[list[int], bool
     """Numbers of the rows to show, and whether the user has named them."""
     if rows is None:
         return list(range(min(batch, MAX_ROWS))), False
-    if isinstance(rows, bool) or not isinstance(rows, int | np.integer | Sequence | np.ndarray):
+    listed = isinstance(rows, Sequence | np.ndarray) and not isinstance(rows, str | bytes)
+    if isinstance(rows, bool) or not (listed or isinstance(rows, int | np.integer)):
         raise TypeError(f"rows is {rows!r:.60}; expected how many, or a list of their numbers.")
     if isinstance(rows, int | np.integer):
         if rows < 1:
@@ -271,7 +272,10 @@ def _model(trace: Trace) -> dict[str, Any]:
 def _diagram(trace: Trace, notes: list[str]) -> str:
     if not trace.structure.nodes:
         return ""
-    from recurra.insight.diagram import diagram_svg
+    try:
+        from recurra.insight.diagram import diagram_svg
+    except ImportError:  # not there yet
+        return ""
 
     svg = diagram_svg(trace.structure)
     if len(svg) > _MAX_DIAGRAM:

@@ -112,10 +112,9 @@ def check_path(path: str | os.PathLike[str]) -> Path:
             f"{target}: is a folder; name a file in it: {target / 'report.html'}."
         )
     if target.suffix.lower() not in SUFFIXES:
-        meant = target.with_suffix(".html") if target.name else "report.html"
         raise ValueError(
-            f"{target}: a report is a page for the browser, so its name has to end in .html; "
-            f"write report({str(meant)!r})."
+            f"{target}: a report is a page for the browser, so its name has to end in .html; call "
+            f"it {str(target.with_suffix('.html'))!r}."
         )
     if not target.parent.is_dir():
         raise FileNotFoundError(
