@@ -8,8 +8,9 @@ from typing import Any
 from recurra.insight.linting.data import Data, data_of, padding_of
 from recurra.insight.linting.finding import SEVERITIES, Finding
 from recurra.insight.linting.rules import RULES
+from recurra.insight.linting.unbuilt import is_unbuilt_sequential, structure_of_unbuilt
 from recurra.insight.linting.view import View
-from recurra.insight.structure import Structure
+from recurra.insight.structure import Structure, structure_of
 
 for _name in ("time_axis", "masks", "states", "outputs", "with_data"):
     importlib.import_module(f"recurra.insight.linting.{_name}")
@@ -20,7 +21,8 @@ def lint(thing: Any, x: Any = None, y: Any = None) -> list[Finding]:
 
     Args:
         thing: whatever `recurra.insight.structure_of` accepts (a Keras model or layer, a Runtime,
-            the path of a saved model), or its Structure.
+            the path of a saved model), or its Structure; Sequential models that are not built yet
+            too, as far as that goes.
         x: data for the model, as `predict` takes it: an array (batch, time_steps, features) or
             (batch, time_steps) of words, or arrays in a list or by the inputs' names. With it,
             padding that no mask leaves out is found too, and whatever else only data can tell.
@@ -66,6 +68,6 @@ def _arguments(needs: str, data: Data) -> tuple[Data, ...]:
 
 
 def _structure(thing: Any) -> Structure:
-    from recurra.insight import structure
-
-    return structure.structure_of(thing)
+    if is_unbuilt_sequential(thing):
+        return structure_of_unbuilt(thing)
+    return structure_of(thing)

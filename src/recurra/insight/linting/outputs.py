@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from recurra.insight.linting.data import Data
 from recurra.insight.linting.rules import Found, rule
 from recurra.insight.linting.view import View, argument, kind, rank, shape_text, size_at
+from recurra.insight.structure import Cell
 
 
 @rule("R401", "warning", "an input of the model is not used", "use it, or leave it out")
@@ -44,10 +45,8 @@ def softmax_of_one(view: View) -> Iterator[Found]:
         Dense(2, activation="softmax")    # two that add up to 1
     """
     for node in view.nodes:
-        activation = argument(node, "activation")
-        softmax = node.class_name == "Dense" and activation == "softmax"
+        softmax = argument(node, "activation") == "softmax" and node.recurrent is None
         softmax = softmax or (node.class_name == "Softmax" and argument(node, "axis") in (None, -1))
-        softmax = softmax or (node.class_name == "Activation" and activation == "softmax")
         output = view.output(node)
         if not softmax or output is None or output.shape is None or output.shape[-1] != 1:
             continue
@@ -60,7 +59,15 @@ def softmax_of_one(view: View) -> Iterator[Found]:
         )
 
 
+_GATED = ("lstm", "gru")
 _BOUNDED = {"tanh": "(-1, 1)", "sigmoid": "(0, 1)", "hard_sigmoid": "[0, 1]"}
+
+
+def activation(cell: Cell) -> str:
+    """The name of a cell's `activation`; "" where it is not known."""
+    gates = [] if cell.spec is None else cell.spec.gate_table
+    names = [cell.activations.get(gate.name, "") for gate in gates if gate.role == "activation"]
+    return next(iter(names), "")
 
 
 @rule("R403", "hint", "a recurrent layer of one unit is the output", "`Dense(1)` behind it")
@@ -77,7 +84,7 @@ def one_unit_output(view: View) -> Iterator[Found]:
         if recurrent.parts or not recurrent.cells or not node.outputs or not view.trains:
             continue
         cell = recurrent.cells[-1]
-        bounds = _BOUNDED.get(cell.activations.get("activation", ""))
+        bounds = _BOUNDED.get(activation(cell))
         if cell.units != 1 or bounds is None or node.outputs[0] not in view.structure.outputs:
             continue
         if any(view.is_used(tensor) for tensor in node.outputs[1:]):
@@ -110,8 +117,8 @@ def unbounded_activation(view: View) -> Iterator[Found]:
         if node.recurrent is None or not view.trains or ":" in node.path:
             continue
         for path, layer in node.recurrent.leaves(node.path)[:1]:
-            names = {cell.activations.get("activation") for cell in layer.cells if cell.cell in _OF}
-            for name in sorted({each for each in names if each} & grows):
+            names = {activation(cell) for cell in layer.cells if cell.cell in _GATED}
+            for name in sorted(names & grows):
                 yield Found(
                     path,
                     f"{layer.class_name} {path!r} has activation={name!r}.",
@@ -120,9 +127,6 @@ def unbounded_activation(view: View) -> Iterator[Found]:
                     'Keep the default, activation="tanh", unless this is meant; clipnorm in the '
                     "optimizer helps where it is.",
                 )
-
-
-_OF = ("lstm", "gru")
 
 
 @rule(

@@ -330,7 +330,7 @@ def stateful(view: View) -> Iterator[Found]:
             "",
             f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} stateful: every row goes on "
             "from the state in which the same row of the batch before ended.",
-            "fit shuffles the rows by default, which mixes the states of different sequences, and "
+            "By default fit shuffles the rows, which mixes the states of different sequences, and "
             "states stay until they are reset.",
             "Train with fit(..., shuffle=False), rows in the order of time, and call "
             "recurra.models.reset_states(model) where new sequences begin.",

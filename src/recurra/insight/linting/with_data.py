@@ -216,7 +216,7 @@ def wrong_shape(view: View, data: Data) -> Iterator[Found]:
             "",
             f"The data for the input {name!r} has shape {array.shape}; the model reads "
             f"{shape_text(tensor)}.",
-            "fit and predict cannot run with it.",
+            "Neither fit nor predict can run with it.",
             advice,
         )
 
