@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -207,7 +208,7 @@ class Runtime:
             watch: is given every layer and its call, before it runs.
 
         Returns:
-            The inputs as they were computed with, their masks, and the outputs, flat.
+            The inputs as they were computed with, their masks, and what `predict` gives, flat.
 
         Raises:
             ValueError, TypeError: as `predict`.
@@ -215,7 +216,11 @@ class Runtime:
         given = self._given(x)
         masks = self._masks(mask, given)
         ready = [arrays.converted(a, spec) for a, spec in zip(given, self.inputs, strict=True)]
-        return ready, masks, self._interpreter.run(ready, masks, watch)
+        outputs = self._interpreter.run(ready, masks, watch)
+        with contextlib.suppress(StreamingError):
+            self.program()  # whose last bits may differ, and which `predict` takes
+            outputs = self._run(given, masks)
+        return ready, masks, outputs
 
     def open(self, batch: int = 1) -> Session:
         """Begin a session: the model one time step after the other, or stretch by stretch.

@@ -39,9 +39,15 @@ def trace(
     if isinstance(model, (str, os.PathLike)):
         model = load(model)
     if isinstance(model, Runtime):
+        if loss is not None or y is not None:
+            raise NotImplementedError(
+                "Gradients need the framework that the model was trained in: a loaded model only "
+                "runs forwards. Load it with recurra.models.load_model(path) (or "
+                "keras.saving.load_model) and trace that, or leave loss= and y= out."
+            )
         from recurra.insight.tracing.runtimes import trace_runtime
 
         return trace_runtime(model, x, mask, layers)
     from recurra.insight.tracing.keras_models import trace_keras
 
-    return trace_keras(model, x, mask, layers)
+    return trace_keras(model, x, mask, layers, loss, y)

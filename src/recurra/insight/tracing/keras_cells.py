@@ -129,7 +129,8 @@ def _users(layer: Any, cell: Any, *, alone: bool) -> TracedCell:
         return states if tree.is_nested(states) else [states]
 
     states = len(tree.flatten(initial(1)))
-    return TracedCell(None, _eager_run(cell, dtype, initial), states, info, cell=cell)
+    run = _eager_run(cell, dtype, initial)
+    return TracedCell(None, run, states, info, cell=cell, initial=initial)
 
 
 def _eager_run(cell: Any, dtype: str, initial: Callable[[int], Any]) -> Run:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -12,8 +12,10 @@ import numpy as np
 from keras import ops, tree
 from keras.src import backend
 
+from recurra.insight.structure import Structure
+from recurra.insight.structure.keras_models import execution_paths, structure_of_keras
 from recurra.insight.tracing import keras_layers, keras_scans, names
-from recurra.insight.tracing.described import described
+from recurra.insight.tracing.described import described, in_order, names_of
 from recurra.insight.tracing.keras_cells import to_numpy
 from recurra.insight.tracing.recording import Recorded, Recording, recording
 from recurra.insight.tracing.result import Array, LayerTrace, Trace
@@ -80,13 +82,26 @@ def trace_keras(
             if isinstance(call.layer, keras.layers.RNN):
                 keras_scans.compare(found[-1], call.recorded)
             traces |= {e.path: e for e in found if names.plain(e.path) in captured.wanted}
-    listed = _names(model, "input", captured.x)
+        value = None
+        if loss is not None or y is not None:
+            from recurra.insight.tracing.gradients import loss_gradients
+
+            value, gradients = loss_gradients(
+                model, captured.x, captured.mask, loss, y, captured.calls
+            )
+            traces = {
+                path: replace(layer, arrays={**layer.arrays, **gradients.get(path, {})})
+                for path, layer in traces.items()
+            }
+        structure = described(model, lambda: structure_of_keras(model, captured.x))
+    listed = _names(structure, "input", captured.x)
     return Trace(
-        layers=traces,
-        structure=described(model),
+        layers=in_order(traces, structure),
+        structure=structure,
         inputs=_named(captured.x, listed),
-        outputs=_named(captured.result, _names(model, "output", captured.result)),
+        outputs=_named(captured.result, _names(structure, "output", captured.result)),
         masks=_named(captured.mask, listed),
+        loss=value,
     )
 
 
@@ -115,14 +130,48 @@ def capture(model: Any, x: Any, mask: Any = None, layers: Any = None, prefix: st
     masks = None if mask is None else tree.map_structure(_mask_tensor, _arrays(mask, model))
     watch = Recording([root for _, root in watched.values()], before=keras_scans.before)
     with recording(watch):
-        result = _call(model, tensors, masks)
-    calls = []
-    counts: dict[int, int] = {}
-    for call in watch.calls:
-        number = counts[id(call.layer)] = counts.get(id(call.layer), 0) + 1
-        path = prefix + watched[id(call.layer)][0] + (f":{number}" if number > 1 else "")
-        calls.append(RootCall(path, call, keras_scans.scans_of_call(path, call)))
+        result = call_model(model, tensors, masks)
+    paths = _paths_of_calls(model, tensors, [call.layer for call in watch.calls], roots)
+    calls = [
+        RootCall(prefix + path, call, keras_scans.scans_of_call(prefix + path, call))
+        for path, call in zip(paths, watch.calls, strict=True)
+    ]
     return Captured(tensors, masks, result, calls, wanted)
+
+
+def _paths_of_calls(
+    model: Any, x: Any, called: Sequence[Any], roots: Sequence[tuple[str, Any]]
+) -> list[str]:
+    """The path of each call, numbered where a layer is called again.
+
+    Args:
+        model, x: what ran.
+        called: the layer of each call, in the order of running.
+        roots: the layers' paths.
+    """
+    counts: dict[int, int] = {}
+    for layer in called:
+        counts[id(layer)] = counts.get(id(layer), 0) + 1
+    own = {id(root): path for path, root in roots}
+    numbered = {
+        key: [own[key] if i == 0 else f"{own[key]}:{i + 1}" for i in range(count)]
+        for key, count in counts.items()
+    }
+    if any(count > 1 for count in counts.values()):
+        # Keras may run calls in another order than they are written in, which is what counts.
+        with contextlib.suppress(Exception):
+            for key, paths in execution_paths(model, x).items():
+                if len(paths) == counts.get(key):
+                    numbered[key] = [own[key] + _number(path) for path in paths]
+    return [numbered[id(layer)].pop(0) for layer in called]
+
+
+def _number(path: str) -> str:
+    """ ":2" of a second call's path; "" of a first's.
+
+    A nested model's second call may be numbered at the model, "encoder:2/lstm".
+    """
+    return next((f":{part.partition(':')[2]}" for part in path.split("/") if ":" in part), "")
 
 
 # --- What goes in ---
@@ -152,7 +201,13 @@ def _mask_tensor(mask: Any) -> Any:
     return None if mask is None else ops.cast(ops.convert_to_tensor(mask), "bool")
 
 
-def _call(model: Any, x: Any, mask: Any) -> Any:
+def call_model(model: Any, x: Any, mask: Any) -> Any:
+    """Run a model as `recurra.trace` does.
+
+    Args:
+        model: a built model or layer.
+        x, mask: tensors, nested as the model takes them; `Captured` has them.
+    """
     if mask is None:
         return model(x, training=False)
     if model._call_has_mask_arg:
@@ -183,21 +238,11 @@ def _unchanged(model: Any) -> Iterator[None]:
 # --- Names of inputs and outputs ---
 
 
-def _names(model: Any, kind: str, values: Any) -> list[str]:
-    """What the inputs or outputs are called: keys of a dict, or a functional model's names."""
+def _names(structure: Structure, kind: str, values: Any) -> list[str]:
+    """What the inputs or outputs are called: keys of a dict, in Keras's order, or their layers."""
     if isinstance(values, Mapping):
-        return list(values)
-    count = len(tree.flatten(values))
-    made: list[str] = []
-    for tensor in getattr(model, f"{kind}s", None) or ():
-        history = getattr(tensor, "_keras_history", None)
-        if history is not None:
-            name = history.operation.name
-            number = sum(each.partition(":")[0] == name for each in made) + 1
-            made.append(name if number == 1 else f"{name}:{number}")
-    if len(made) == count:
-        return made
-    return [kind if count == 1 else f"{kind}_{index}" for index in range(count)]
+        return sorted(values)
+    return names_of(structure, kind, len(tree.flatten(values)))
 
 
 def _named(values: Any, listed: Sequence[str]) -> dict[str, Array]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from recurra.insight.structure.runtime import structure_of_runtime
 from recurra.insight.tracing import names
-from recurra.insight.tracing.described import described
+from recurra.insight.tracing.described import described, in_order
 from recurra.insight.tracing.result import Array, Trace
 from recurra.insight.tracing.scan import Run, Scan, TracedCell, cell_paths, engine_run
 from recurra.runtime.graph import Graph
@@ -29,9 +30,11 @@ def trace_runtime(
     watch = Watch(wanted=wanted)
     inputs, masks, outputs = model.watched(x, mask, watch)
     found = [each for one in watch.scans for each in one.traces()]
+    structure = described(model, lambda: structure_of_runtime(model))
+    traces = {each.path: each for each in found if names.plain(each.path) in wanted}
     return Trace(
-        layers={each.path: each for each in found if names.plain(each.path) in wanted},
-        structure=described(model),
+        layers=in_order(traces, structure),
+        structure=structure,
         inputs=dict(zip((spec.name for spec in model.inputs), inputs, strict=True)),
         outputs=dict(zip((spec.name for spec in model.outputs), outputs, strict=True)),
         masks={

@@ -35,6 +35,8 @@ class TracedCell:
         config: what the engine computes, without a direction; None where it does not.
         weights: kernel, recurrent_kernel and bias (None without one), of cells with a `kind`.
         cell: the Keras cell; None of loaded models.
+        initial: for a batch's size the states that a cell of the user's starts from, in tensors
+            nested as the cell takes them; None for zeros.
     """
 
     kind: str | None
@@ -45,6 +47,7 @@ class TracedCell:
     config: Config | None = None
     weights: Mapping[str, Array | None] = field(default_factory=dict)
     cell: Any = None
+    initial: Callable[[int], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,8 @@ class Scan:
                 name: array if name in final else self._turned(array)
                 for name, array in ({"input": x} | arrays).items()
             }
+            if not any(np.any(state) for state in start):
+                start = []
             names = state_names(cell.kind, cell.states)
             found.append(
                 LayerTrace(
