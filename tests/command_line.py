@@ -143,6 +143,20 @@ def _with_state(keras: Any) -> Any:
     return keras.Model(inputs, outputs)
 
 
+def _smoothed(keras: Any) -> Any:
+    """One number for a sequence, through a layer that does not heed masks."""
+    layers = keras.layers
+    smooth = layers.Conv1D(2, 3, padding="same")
+    return keras.Sequential([keras.Input((None, FEATURES)), smooth, layers.GRU(4, name="gru")])
+
+
+def _masked(keras: Any) -> Any:
+    """A number for each step of a sequence that is padded with -9."""
+    layers = keras.layers
+    masking, lstm = layers.Masking(-9.0), layers.LSTM(4, return_sequences=True, name="lstm")
+    return keras.Sequential([keras.Input((None, FEATURES)), masking, lstm, layers.Dense(1)])
+
+
 MODELS = {
     "steps": _steps,
     "last": _last,
@@ -155,6 +169,8 @@ MODELS = {
     "two_inputs": _two_inputs,
     "side_by_side": _side_by_side,
     "with_state": _with_state,
+    "smoothed": _smoothed,
+    "masked": _masked,
 }
 
 

@@ -77,8 +77,8 @@ class Batch:
         return list(self.masks) if len(self.masks) > 1 else self.masks[0]
 
 
-def first_sequences(form: Form, table: Table, plan: Plan, count: int) -> list[Sample]:
-    """The first few sequences of a table, whose columns have been chosen.
+def first_sequences(form: Form, table: Table, plan: Plan, count: int) -> tuple[list[Sample], bool]:
+    """The first few sequences of a table, whose columns have been chosen; and if there are more.
 
     Args:
         form: of the model.
@@ -94,19 +94,18 @@ def first_sequences(form: Form, table: Table, plan: Plan, count: int) -> list[Sa
             f"the model takes no time steps ({form.describe()}), so it has no recurrent layer to "
             "trace; `recurra info` lists its layers."
         )
-    if table.samples:
-        found = [
-            Sample(f"line {item.line}", item.arrays, item.kept, None, True)
-            for item in itertools.islice(table.items(), count)
-        ]
-    else:
-        found = [
-            _of_block(form, block, name)
-            for name, block in itertools.islice(_pieces(table, plan), count)
-        ]
+    samples = (
+        (
+            Sample(f"sequence {item.line}", item.arrays, item.kept, None, True)
+            for item in table.items()
+        )
+        if table.samples
+        else (_of_block(form, block, name) for name, block in _pieces(table, plan))
+    )
+    found = list(itertools.islice(samples, count + 1))
     if not found:
         raise CommandError(f"{table.source}: has no rows of numbers.")
-    return found
+    return found[:count], len(found) > count
 
 
 def batch_of(form: Form, sequences: Sequence[Sample]) -> Batch:

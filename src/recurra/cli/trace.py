@@ -216,13 +216,17 @@ def trace(
                     "time step in each row."
                 )
             plan = make_plan(form, table, [], window=window, stride=stride, wide=False, nested=True)
-            samples = first_sequences(form, table, plan, rows)
+            samples, more = first_sequences(form, table, plan, rows)
             features = _feature_names(form, table)
             skipped = table.numbers.report()
         if skipped:
             note("trace", skipped)
         batch = batch_of(form, samples)
         traced = _trace(runtime, form, batch, listed(layers) or None, data)
+        notes = []
+        if more:
+            count = "The first sequence" if rows == 1 else f"The first {rows:,} sequences"
+            notes.append(f"{count} of {data}; --rows says how many.")
         if html is not None:
             about = {
                 "labels": _labels(samples, None if labels is None else 0),
@@ -231,8 +235,12 @@ def trace(
                 "forecast": forecast,
                 "title": title,
                 "max_bytes": int(max_size * 2**20),
+                "rows": len(samples),
+                "notes": notes,
             }
-            _write_page(traced, html, about)
+            notes = _write_page(traced, html, about)
+        for line in notes:
+            note("trace", line)
         if save is not None:
             traced.save(save)
         if as_json:
@@ -287,17 +295,19 @@ def _trace(runtime: Any, form: Form, batch: Batch, layers: list[str] | None, dat
     return traced
 
 
-def _write_page(traced: Any, path: str, about: dict[str, Any]) -> None:
+def _write_page(traced: Any, path: str, about: dict[str, Any]) -> list[str]:
+    """Write the page; what it has left out, in sentences."""
     from recurra.cli.files import replacing
     from recurra.cli.signals import cleaned_up
     from recurra.insight.report.writing import report_page
 
     try:
-        page = report_page(traced, **about)
+        page, notes = report_page(traced, **about)
     except ValueError as error:
         raise CommandError(f"--html {path}: {error}") from None
     with cleaned_up(), replacing(path) as file:
         file.write(page)
+    return notes
 
 
 def _feature_names(form: Form, table: Table) -> dict[str, list[str]] | None:

@@ -124,11 +124,13 @@ def report_data(
     rows: int | Sequence[int] | None = None,
     title: str | None = None,
     max_bytes: int = MAX_BYTES,
+    notes: Sequence[str] = (),
     page_bytes: int = 2**18,
 ) -> dict[str, Any]:
     """What a report's page is given; the arguments are those of `write_report`.
 
     Args:
+        notes: sentences that the page says besides.
         page_bytes: what the page has besides: its styles and programs.
 
     Returns:
@@ -165,7 +167,7 @@ def report_data(
             + ", ".join(f"{p!r} {each.arrays['hidden_state'].shape}" for p, each in trace.items())
             + f", of {trace.batch} rows."
         )
-    notes: list[str] = []
+    said = list(notes)
     entries = [_row(row, by_row, texts, tags, axes, series) for row in order]
     data: dict[str, Any] = {
         "format": "recurra-report",
@@ -173,11 +175,11 @@ def report_data(
         "title": title or trace.structure.name or "Recurra",
         "created": datetime.datetime.now().strftime("%Y-%m-%d %H:%M"),
         "recurra": _version(),
-        "notes": notes,
+        "notes": said,
         "batch": trace.batch,
         "limits": {},
         "model": _model(trace),
-        "diagram": _diagram(trace, notes),
+        "diagram": _diagram(trace, said),
         "findings": [finding.to_dict() for finding in _findings(trace)],
         "axes": [],
         "rows": entries,
@@ -213,7 +215,7 @@ def report_data(
         "stride": max(strides, default=1),
     }
     missing = [path for path in trace.layers if path not in whole]
-    notes += left_out(trace, axes, sizes, series, missing, len(order), chosen, max_bytes)
+    said += left_out(trace, axes, sizes, series, missing, len(order), chosen, max_bytes)
     return data
 
 

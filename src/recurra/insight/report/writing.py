@@ -68,7 +68,7 @@ def write_report(
         PosixPath('report.html')
     """
     target = check_path(path)
-    page = report_page(
+    page, _ = report_page(
         trace,
         labels=labels,
         tokens=tokens,
@@ -84,14 +84,20 @@ def write_report(
     return target
 
 
-def report_page(trace: Trace, *, max_bytes: int = MAX_BYTES, **about: Any) -> bytes:
-    """The page that `write_report` writes, in UTF-8; the arguments are its own."""
+def report_page(
+    trace: Trace, *, max_bytes: int = MAX_BYTES, **about: Any
+) -> tuple[bytes, list[str]]:
+    """The page that `write_report` writes, in UTF-8, and what it says to have left out.
+
+    Args:
+        trace, max_bytes, about: as of `write_report`; and `notes`, sentences to say besides.
+    """
     from recurra.insight.report.page import html_page
 
     empty = len(html_page({}).encode("utf-8"))  # to know how much its data may be
     data = report_data(trace, max_bytes=max_bytes, page_bytes=empty, **about)
     # "replace": of parts of characters, as file names and tables of other encodings have them.
-    return html_page(data).encode("utf-8", "replace")
+    return html_page(data).encode("utf-8", "replace"), data["notes"]
 
 
 def check_path(path: str | os.PathLike[str]) -> Path:
