@@ -94,5 +94,8 @@ trace.report(
     report,
     title="Temperature of the next 24 hours",
     labels=[str(weather.time[held_out.first[row]]) for row in rows],
+    features=list(weather.names),
+    targets=held_out.future[rows],
+    forecast=True,
 )
 print("the report:", report)

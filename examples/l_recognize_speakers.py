@@ -106,5 +106,7 @@ trace.report(
     report,
     title="Nine speakers",
     labels=[f"speaker {each + 1}" for each in unheard_speaker[::60]],
+    classes=[f"speaker {each + 1}" for each in range(9)],
+    targets=unheard_speaker[::60],
 )
 print("the report:", report)

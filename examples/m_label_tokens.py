@@ -142,6 +142,8 @@ trace.report(
     report,
     title="What is each name?",
     tokens=cut(unseen_words)[:4].tolist(),
+    classes=KINDS,
+    targets=unseen_y[:4],
     labels=[f"piece {number + 1}" for number in range(len(pieces))],
 )
 print("the report:", report)
