@@ -54,7 +54,8 @@ add_module_names = False
 nitpicky = False
 
 # --- The look ---
-smartquotes = False
+# Dashes, but no curly quotes: strings in the text are code.
+smartquotes_action = "D"
 html_theme = "furo"
 html_title = "Recurra"
 html_static_path = ["_static"]
@@ -62,6 +63,7 @@ html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_copyright = False
+highlight_language = "text"
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"
 html_theme_options = {
@@ -69,6 +71,7 @@ html_theme_options = {
     "light_css_variables": {
         "color-brand-primary": "#7a3b00",
         "color-brand-content": "#0b6a8c",
+        "code-font-size": "78%",
         "font-stack": "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif",
     },
     "dark_css_variables": {
