@@ -46,6 +46,7 @@ class Call:
     makes: whether the layer makes a mask of its own.
     uses: whether it treats masked steps differently.
     hands: see `Hands`.
+    takes: whether it takes the masks away from its inputs, for all calls after it.
     shown: False for what is no call at all, but tells what a layer does with masks whose inside is
         listed call by call.
     """
@@ -64,7 +65,9 @@ class Call:
     makes: bool = False
     uses: bool = False
     hands: Hands = nothing
+    takes: bool = False
     shown: bool = True
+    mask_role: MaskRole = "none"
 
     def given(self) -> Iterable[Value]:
         """All tensors that the call gets."""
@@ -115,7 +118,7 @@ def assemble(
                 output_names=labels,
                 parameters=0 if call.layer in counted else call.parameters,
                 recurrent=_with_features(call),
-                mask_role=_role(call, masks),
+                mask_role=call.mask_role,
                 config=call.config,
             )
         )
@@ -200,26 +203,39 @@ Masks = Mapping[Value, frozenset[Value]]
 
 
 def _follow_masks(calls: Sequence[Call]) -> dict[Value, frozenset[Value]]:
-    masks: dict[Value, frozenset[Value]] = {}
+    """Which tensors are made with a mask; the calls' roles are set in place."""
+    made: dict[Value, frozenset[Value]] = {}
+    present: dict[Value, frozenset[Value]] = {}
     roots = _roots(calls)
     for call in calls:
-        if call.makes:
-            masks |= {value: frozenset(call.inputs[:1]) for value in call.outputs[:1]}
-            continue
-        given = [each in masks for each in call.inputs]
-        source = frozenset().union(*(masks.get(v, frozenset()) for v in call.inputs))
-        explicit = call.others.get("mask")
-        if explicit and not call.operation:
-            # One mask is for the first input; a list has one for each of them.
-            given = [index < len(explicit) for index in range(len(call.inputs))]
-            source = frozenset().union(*(roots[v] for v in explicit))
-        if not any(given):
-            continue
-        made = call.hands(given, len(call.outputs))
-        for value, has in zip(call.outputs, made, strict=False):
-            if has and value not in masks:
-                masks[value] = source
-    return masks
+        found, source = _handed_on(call, present, roots)
+        fresh = {value: source for value in found if value not in present}
+        made |= fresh
+        present |= fresh
+        call.mask_role = _role(call, present)
+        if call.takes:
+            for value in call.given():
+                present.pop(value, None)
+    return made
+
+
+def _handed_on(
+    call: Call, masks: Masks, roots: Mapping[Value, frozenset[Value]]
+) -> tuple[list[Value], frozenset[Value]]:
+    """Which outputs have a mask, and what it is computed from."""
+    if call.makes:
+        return call.outputs[:1], frozenset(call.inputs[:1])
+    given = [each in masks for each in call.inputs]
+    source: frozenset[Value] = frozenset().union(*(masks.get(v, ()) for v in call.inputs))
+    explicit = call.others.get("mask")
+    if explicit and not call.operation:
+        # One mask is for the first input; a list has one for each of them.
+        given = [index < len(explicit) for index in range(len(call.inputs))]
+        source = frozenset().union(*(roots[v] for v in explicit))
+    if not any(given):
+        return [], source
+    made = call.hands(given, len(call.outputs))
+    return [v for v, has in zip(call.outputs, made, strict=False) if has], source
 
 
 class _Roots(dict[Value, frozenset[Value]]):
@@ -280,7 +296,7 @@ def _role(call: Call, masks: Masks) -> MaskRole:
     if call.makes:
         return "makes"
     explicit = bool(call.others.get("mask"))
-    if not explicit and not any(value in masks for value in call.inputs):
+    if not explicit and not any(value in masks for value in call.given()):
         return "none"
     # Keras hands a mask to a call with one tensor only: with states the call must name it.
     if call.uses and (explicit or not call.states):

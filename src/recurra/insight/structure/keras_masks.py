@@ -44,6 +44,7 @@ def masks_of(layer: Any, call: Call) -> None:
     if not isinstance(layer, keras.Layer):
         return
     call.makes = makes_mask(layer)
+    call.takes = isinstance(layer, keras.layers.MultiHeadAttention)
     call.uses = isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)) or (
         is_recurrent(layer) or type(layer).__name__ in _USERS
     )
@@ -74,9 +75,7 @@ def _asked(layer: Any, inputs: Sequence[Value]) -> Any:
     def hands(masked: Sequence[bool], count: int) -> Sequence[bool]:
         tensors = [keras.KerasTensor(v.shape or (None,), dtype=v.dtype) for v in inputs]
         masks = [
-            keras.KerasTensor((v.shape or (None,))[: max(2, min(2, len(v.shape or ())))], "bool")
-            if has
-            else None
+            keras.KerasTensor((v.shape or (None,))[:2], "bool") if has else None
             for v, has in zip(inputs, masked, strict=False)
         ]
         several = len(tensors) > 1

@@ -62,11 +62,12 @@ def _read(model: Any, x: Any) -> tuple[Structure, list[Call]]:
     graph = graph_of(model) if isinstance(model, keras.Model) else None
     if graph is not None:
         reader.name_layers(graph, "")
-        values = {id(t): Value(t.name, tuple(t.shape), _dtype(t)) for t in graph.inputs}
+        values = _inputs_of(graph)
         inputs = [values[id(t)] for t in graph.inputs]
         run = reader.graph(graph, values, "")
         kind = "Sequential" if isinstance(model, keras.Sequential) else "Functional"
         outputs = [values[id(t)] for t in graph.outputs]
+        _tell_indices(inputs, reader.calls)
         made = assemble(model.name, kind, reader.calls, inputs, outputs, gaps=reader.gaps)
         return made, run
     if isinstance(model, keras.Sequential) and not model.built:
@@ -102,9 +103,7 @@ def _python(model: Any, x: Any, reader: Reader) -> tuple[Structure, list[Call]]:
         except Exception as error:
             problem = problem or error
             continue
-        for value in inputs:
-            if x is None and _only_looked_up(value, reader.calls):
-                value.dtype = "int32"
+        _tell_indices(inputs, reader.calls)
         made = assemble(model.name, kind, reader.calls, inputs, outputs, gaps=reader.gaps)
         return made, run
     assert problem is not None
@@ -117,10 +116,23 @@ def _python(model: Any, x: Any, reader: Reader) -> tuple[Structure, list[Call]]:
     return assemble(model.name, kind, reader.calls, [], [], gaps=reader.gaps), []
 
 
-def _only_looked_up(value: Value, calls: Sequence[Call]) -> bool:
-    """Whether a tensor is only used as indices."""
-    users = [call for call in calls if value in call.given() and not call.operation]
-    return bool(users) and all(call.class_name == "Embedding" for call in users)
+def _inputs_of(graph: Any) -> dict[int, Value]:
+    """The inputs of a functional model, by the names that its data go by."""
+    named = {}
+    if isinstance(graph._inputs_struct, Mapping):
+        named = {id(t): str(name) for name, t in graph._inputs_struct.items()}
+    return {
+        id(t): Value(named.get(id(t)) or t._keras_history.operation.name, tuple(t.shape), _dtype(t))
+        for t in graph.inputs
+    }
+
+
+def _tell_indices(inputs: Sequence[Value], calls: Sequence[Call]) -> None:
+    """Give inputs that are only looked up in embeddings an integer type, whatever they say."""
+    for value in inputs:
+        users = [call for call in calls if value in call.given() and not call.operation]
+        if users and all(call.class_name == "Embedding" for call in users):
+            value.dtype = value.dtype if "int" in value.dtype else "int32"
 
 
 def _short(error: Exception) -> str:
@@ -313,9 +325,13 @@ def ordered(graph: Any) -> list[Any]:
     """The calls of a functional model so that each comes after those it needs.
 
     Among those that could come next, the one of the layer that stands first in the model does, as
-    in a loaded model: so both number the calls of a shared layer alike.
+    in a loaded model: so both number the calls of a shared layer alike. (Keras's own order where
+    that makes a difference for the masks.)
     """
-    nodes = [node for at in graph._nodes_by_depth.values() for node in at if not node.is_input]
+    by_depth = graph._nodes_by_depth
+    nodes = [n for at in sorted(by_depth, reverse=True) for n in by_depth[at] if not n.is_input]
+    if _takes_masks(graph):
+        return nodes
     position = {id(operation): index for index, operation in enumerate(graph.operations)}
     keys = {
         id(node): (position[id(node.operation)], node.operation._inbound_nodes.index(node))
@@ -344,6 +360,13 @@ def ordered(graph: Any) -> list[Any]:
             if not waiting[id(each)]:
                 heapq.heappush(ready, keys[id(each)])
     return order
+
+
+def _takes_masks(graph: Any) -> bool:
+    """Whether the order matters, as it does with layers that take masks away."""
+    return any(
+        isinstance(each, keras.layers.MultiHeadAttention) for each in graph._flatten_layers()
+    )
 
 
 def _bound(operation: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -388,6 +411,8 @@ def _constants(operation: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
             told |= {} if written is None else {"key": written}
         elif isinstance(value, (int, float, str, bool, list, tuple)) and not _tensors(value):
             plain = plain_value(value)
+            if name == "axis" and isinstance(plain, list) and len(plain) == 1:
+                plain = plain[0]
             told |= {} if plain is None else {name: plain}
     return told
 

@@ -179,8 +179,13 @@ def _constants(layer: Operation) -> dict[str, Any]:
             told |= {} if written is None else {"key": written}
         elif name not in ("name", "trainable", "dtype") and not _has_slots(value):
             plain = plain_value(value)
+            plain = plain[0] if name == "axis" and _is_alone(plain) else plain
             told |= {} if plain is None else {name: plain}
     return told
+
+
+def _is_alone(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 1
 
 
 def _has_slots(value: Any) -> bool:
@@ -264,6 +269,7 @@ _FIRST = frozenset({"AdditiveAttention", "Attention"})
 def _masks(layer: Layer, call: Call) -> None:
     name = call.class_name
     call.makes = _makes(layer)
+    call.takes = layer.takes_masks
     call.uses = not call.operation and (call.recurrent is not None or name in _USERS)
     if call.operation:
         call.hands = nothing
