@@ -32,9 +32,9 @@ def write_report(
     """Write a trace as one page for the browser, which works offline; see `Trace.report`.
 
     The page shows the model, and of each recurrent layer every unit's states and gates over the
-    time steps. What does not fit into `max_bytes` is left out, in this order, and the page says so:
-    steps are pooled (four or more in a column, with their mean, least and greatest value) only
-    where a single row does not fit; then rows; then the units that vary least.
+    time steps. What does not fit into `max_bytes` is left out, and the page says so: the last rows
+    go first. Where not even one fits, four or more steps share a column, which shows their mean,
+    least and greatest value; and if that is not enough, the units that vary least are left out.
 
     Args:
         trace: of `recurra.trace`.
