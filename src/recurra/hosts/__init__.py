@@ -11,6 +11,8 @@ A host module offers:
     engine_note() -> str | None                                how the host calls the engine
     equivalent_activations() -> dict                           the framework's functions that are
                                                                the engine's activations, by function
+    pullback(function) -> Callable                             reverse-mode differentiation of any
+                                                               function of tensors
 
 Each framework is imported only in its own host's files, because a program uses one of them and
 importing the others would cost seconds and memory, or fail.

@@ -211,6 +211,48 @@ def equivalent_activations() -> dict[Callable[..., Any], str]:
     }
 
 
+def pullback(
+    function: Callable[[list[Any]], Sequence[Any]], *, compiled: bool = False
+) -> Callable[[Sequence[Any], Sequence[Any]], tuple[list[Any], list[Any]]]:
+    """Reverse-mode differentiation of a function of tensors, under no_grad too.
+
+    Args:
+        function: of a list of tensors; gives a list of tensors.
+        compiled: whether it is called so often that compiling it pays; torch runs it as it is.
+
+    Returns:
+        A function of the tensors to call `function` with, all floating-point, and of one cotangent
+        for each of its results. It gives the results and the gradients by the tensors, zeros where
+        nothing depends on one.
+
+    Example:
+        >>> import torch
+        >>> pull = pullback(lambda given: [3 * given[0]])
+        >>> results, gradients = pull([torch.ones(())], [torch.ones(())])
+        >>> float(gradients[0])
+        3.0
+    """
+
+    def pull(tensors: Sequence[Any], cotangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+        with torch.inference_mode(False), torch.enable_grad():
+            given = [tensor.detach().clone().requires_grad_() for tensor in tensors]
+            results = list(function(given))
+            # What hangs on none of the tensors has no graph that could be walked.
+            pairs = [(r, c) for r, c in zip(results, cotangents, strict=True) if r.requires_grad]
+            if not pairs or not given:
+                return results, [torch.zeros_like(tensor) for tensor in given]
+            gradients = torch.autograd.grad(
+                [result for result, _ in pairs],
+                given,
+                [cotangent for _, cotangent in pairs],
+                allow_unused=True,
+                materialize_grads=True,
+            )
+        return [result.detach() for result in results], list(gradients)
+
+    return pull
+
+
 def _choose(config: Config, dtype: Any, *rest: Any) -> calls.Call:
     lower = dtype is torch.bfloat16
     if not torch.compiler.is_compiling():

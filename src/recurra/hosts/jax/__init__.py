@@ -21,12 +21,14 @@ import jax.numpy as jnp
 from recurra.engine import cpu
 from recurra.engine.config import Config
 from recurra.hosts.jax import batching, derivatives
+from recurra.hosts.jax.derivatives import pullback
 from recurra.hosts.jax.primitives import Part, forward_p, vary_alike
 
 __all__ = [
     "engine_note",
     "equivalent_activations",
     "platform",
+    "pullback",
     "scan",
     "scan_many",
     "unavailable",
