@@ -328,6 +328,11 @@ def test_a_forecast_begins_where_the_input_ends():
         assert (each["axis"], each["start"], each["columns"]) == (0, 12, 5)
         assert np.array_equal(decoded(each["rows"][2], 1)[:, 0], expected[2])
     assert series(data, "target")["of"] == "forecast"
+    assert series(data, "output")["continues"] is None
+    for named in ("b", 1):
+        data = report_data(trace, forecast=named, features=["a", "b", "c"], targets=ahead)
+        assert series(data, "output")["continues"] == ["series", 1]
+        assert series(data, "target")["continues"] == ["series", 1]
 
 
 def test_classes_are_told_with_their_names():
@@ -401,24 +406,29 @@ def test_what_would_end_a_script_stays_text(trace, tmp_path):
 # ---- Sizes
 
 
-@pytest.mark.parametrize("max_bytes", [3 * QUARTER, 2**20, 2**22, 2**24])
-def test_pages_stay_below_the_limit_and_say_what_they_left_out(tmp_path, max_bytes):
-    trace = sample_trace(batch=6, time_steps=5000, units=96)
+@pytest.fixture(scope="module")
+def long():
+    return sample_trace(batch=3, time_steps=5000, units=64)
+
+
+@pytest.mark.parametrize("max_bytes", [3 * QUARTER, 2**20, 2**21, 2**23])
+def test_pages_stay_below_the_limit_and_say_what_they_left_out(long, tmp_path, max_bytes):
+    trace = long
     path = write_report(trace, tmp_path / "r.html", max_bytes=max_bytes)
     size = path.stat().st_size
     assert max_bytes / 4 < size <= max_bytes
     data = page_of(path)
     shown, total = data["limits"]["rows"]
     notes = " ".join(data["notes"])
-    assert ("of 6 row" in notes) == (shown < total)
+    assert ("of 3 row" in notes) == (shown < total)
     stride = data["axes"][0]["stride"]
     assert ("each column stands for" in notes) == (stride > 1)
     assert stride == 1 or f"stands for {stride} of the 5,000 steps" in notes
     units = data["limits"]["units"]
     assert ("units of 'lstm' are here" in notes) == (units is not None)
     layer = data["layers"][0]
-    kept = layer["unit_index"] or list(range(96))
-    assert len(kept) == (units or 96)
+    kept = layer["unit_index"] or list(range(64))
+    assert len(kept) == (units or 64)
     hidden, mask = trace.layers["lstm"].arrays["hidden_state"], trace.masks["series"]
     blob = layer["arrays"][0]["rows"][0]
     found = decoded(blob, len(kept))
@@ -432,7 +442,7 @@ def test_pages_stay_below_the_limit_and_say_what_they_left_out(tmp_path, max_byt
     if units is not None:
         # The dead unit says nothing, so it goes first.
         assert 0 not in kept
-        assert len(layer["summary"]["units"]["dead"]) == 96
+        assert len(layer["summary"]["units"]["dead"]) == 64
 
 
 def test_a_short_trace_is_whole_by_default():
@@ -504,6 +514,10 @@ def test_paths_that_cannot_be(trace, tmp_path, path, error, words):
         ({"classes": {"x": ["a"]}}, ValueError, "no such output; it has 'forecast'"),
         ({"targets": np.zeros((4, 11, 1))}, ValueError, r"has shape \(4, 11, 1\); .*\(4, 12, 1\)"),
         ({"targets": [["a"] * 12] * 4}, TypeError, "expected numbers. Names .* labels="),
+        ({"forecast": "b"}, ValueError, "forecast='b': .* no such feature; give features="),
+        ({"forecast": "d", "features": [*"abc"]}, ValueError, "there are 'a', 'b', 'c'"),
+        ({"forecast": 3}, ValueError, "forecast=3: the model's inputs have no such feature"),
+        ({"forecast": 1.5}, TypeError, "expected True, or a feature's name"),
         ({"rows": 0}, ValueError, "expected at least 1"),
         ({"rows": [4]}, ValueError, "rows has 4, but the trace has 4 rows; .* from 0 to 3"),
         ({"rows": []}, ValueError, "rows is empty"),

@@ -36,6 +36,8 @@ pooled) is said where it is, and once more, in sentences for people, in `notes`.
           "axis": 0 | null,                  null: no time steps, one value per channel
           "start": 0,                        step of its first value; a forecast begins at the
                                              axis's end: value k belongs to step start + k
+          "continues": ["inputs", 0] | null, of a forecast: the input and the number of its channel
+                                             that it goes on with, in the same units
           "columns": 1250, "stride": 8,      1 and 1 without an axis; a forecast has stride 1
           "names": ["open", ...] | null,     of the channels that are here
           "total": 8,                        channels in the model
@@ -120,7 +122,7 @@ def report_data(
     targets: Any = None,
     features: Any = None,
     classes: Any = None,
-    forecast: bool = False,
+    forecast: bool | str | int = False,
     rows: int | Sequence[int] | None = None,
     title: str | None = None,
     max_bytes: int = MAX_BYTES,

@@ -34,6 +34,7 @@ class Series:
         names: of all channels; None if they have none.
         of: for a target, the output that it is for.
         forecast: whether it stands behind the axis's end.
+        continues: the input and its channel that it goes on with; None if that is not known.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Series:
     names: Sequence[str] | None = None
     of: str | None = None
     forecast: bool = False
+    continues: tuple[str, int] | None = None
 
     @property
     def channels(self) -> int:
@@ -67,6 +69,7 @@ class Series:
             "kind": self.kind,
             "axis": self.axis,
             "start": self.start,
+            "continues": None if self.continues is None else list(self.continues),
             "columns": columns.count,
             "stride": columns.stride,
             "names": names,
@@ -88,7 +91,7 @@ def series_of(
     targets: Any = None,
     features: Any = None,
     classes: Any = None,
-    forecast: bool = False,
+    forecast: bool | str | int = False,
 ) -> list[Series]:
     """The inputs, the outputs, and the targets beside the outputs that they are for.
 
@@ -98,7 +101,8 @@ def series_of(
         targets: an array like the output; or {output: array}.
         features: names of the input's channels; or {input: names}.
         classes: names of the output's channels; or {output: names}.
-        forecast: whether outputs that do not run along the input go on where it ends.
+        forecast: whether outputs that do not run along the input go on where it ends; or the
+            feature that they go on with.
 
     Raises:
         TypeError, ValueError: for names or targets that do not fit; the message says what would.
@@ -112,14 +116,18 @@ def series_of(
         names = _names(named.get(name), values.shape[-1], "features", name)
         kind = "indices" if indices else "numbers"
         found.append(Series(name, "input", values, axis, kind=kind, names=names))
+    continued = _continued(found, forecast)
     named = _by_name(classes, trace.outputs, "classes", "output")
     asked = _by_name(targets, trace.outputs, "targets", "output")
     for place, (name, array) in enumerate(trace.outputs.items()):
-        axis, start, steps, ahead = _place(trace, axes, array, place, forecast)
+        axis, start, steps, ahead = _place(trace, axes, array, place, forecast is not False)
         values = _three(array, steps)
         names = _names(named.get(name), values.shape[-1], "classes", name)
         kind = _kind(trace, place, values)
-        output = Series(name, "output", values, axis, start, kind, names, forecast=ahead)
+        goes_on = continued if ahead and values.shape[-1] == 1 else None
+        output = Series(
+            name, "output", values, axis, start, kind, names, None, ahead, continues=goes_on
+        )
         found.append(output)
         if name in asked:
             found.append(_target(output, asked[name], steps))
@@ -140,6 +148,31 @@ def row_facts(all_series: Sequence[Series], row: int) -> list[list[str]]:
         if text:
             facts.append([said, text])
     return facts
+
+
+def _continued(inputs: Sequence[Series], forecast: bool | str | int) -> tuple[str, int] | None:
+    """The input and the number of the feature that is forecast."""
+    if isinstance(forecast, bool):
+        return None
+    if not isinstance(forecast, str | int | np.integer):
+        raise TypeError(f"forecast is {forecast!r:.60}; expected True, or a feature's name.")
+    along = [series for series in inputs if series.axis is not None]
+    for series in along:
+        names = list(series.names or ())
+        if isinstance(forecast, str):
+            if forecast in names:
+                return series.name, names.index(forecast)
+        elif 0 <= forecast < series.channels:
+            return series.name, int(forecast)
+    known = [str(name) for series in along for name in series.names or ()]
+    raise ValueError(
+        f"forecast={forecast!r}: the model's inputs have no such feature; "
+        + (
+            f"there are {', '.join(map(repr, known))}."
+            if known
+            else "give features=[...], their names, or the feature's number from 0."
+        )
+    )
 
 
 def _said(series: Series, values: Array) -> str:
@@ -228,6 +261,7 @@ def _target(output: Series, target: Any, steps: bool) -> Series:
         output.names,
         output.name,
         output.forecast,
+        output.continues,
     )
 
 

@@ -37,7 +37,7 @@ def table_of(summary: Mapping[str, Any], spec: CellSpec | None) -> dict[str, Any
             "Steps after which 1/e (37 %) of what the unit has stored is left: "
             f"{memory['formula']} ({memory['source'].rstrip('.')})."
         )
-        add("memory", "memory", meaning, "steps", memory["steps"])
+        add("memory", "memory, steps", meaning, "steps", memory["steps"])
     symbols = {} if spec is None else {gate.name: gate.symbol for gate in spec.gate_table}
     for gate, facts in summary.get("gates", {}).items():
         symbol = symbols.get(gate, gate)

@@ -24,7 +24,7 @@ def write_report(
     targets: Any = None,
     features: Any = None,
     classes: Any = None,
-    forecast: bool = False,
+    forecast: bool | str | int = False,
     rows: int | Sequence[int] | None = None,
     title: str | None = None,
     max_bytes: int = MAX_BYTES,
@@ -49,8 +49,9 @@ def write_report(
             {"name of output": array}.
         features: names of the input's features; or {"name of input": names}.
         classes: names of the output's values; or {"name of output": names}.
-        forecast: whether outputs continue the input: an output (batch, K) is then drawn as the K
-            steps after the input's last one.
+        forecast: True if outputs continue the input: an output (batch, K) is then drawn as the K
+            steps after the input's last one. Or, to see the past in the same drawing, the name or
+            number of the feature that is forecast, if both are in the same units.
         rows: how many to show, or a list of their numbers; the first 32 without.
         title: of the page; the model's name without.
         max_bytes: how large the file may be.
