@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("MPLBACKEND", "agg")
@@ -43,17 +44,18 @@ def make(page: Path, folder: Path) -> None:
     text = page.read_text()
     program = "\n".join(re.findall(r"^```python\n(.*?)^```\n", text, re.DOTALL | re.MULTILINE))
     with contextlib.chdir(folder), contextlib.redirect_stdout(None):
-        exec(compile(program, str(page), "exec"), {"__name__": "__main__"})
+        names: dict[str, Any] = {"__name__": "__main__"}
+        exec(compile(program, str(page), "exec"), names)
     for name in re.findall(r"\]\(\.\./images/guides/([\w.-]+)\)", text):
         if name.endswith("-screen.png"):
-            photograph(folder / "report.html", folder / name)
+            photograph(folder / "report.html", folder / name, names["counter"])
             shutil.copy(folder / "report.html", DOCS / "_static" / f"{page.stem}.html")
         shutil.copy(folder / name, PICTURES / name)
         print(f"{page.stem}: {name}, {(PICTURES / name).stat().st_size:,} bytes")
 
 
-def photograph(report: Path, picture: Path) -> None:
-    """The first screen of a report."""
+def photograph(report: Path, picture: Path, unit: int) -> None:
+    """The first screen of a report, with one unit chosen."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
