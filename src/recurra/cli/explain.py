@@ -11,6 +11,11 @@ from recurra.cli.failures import CommandError, UsageError, told
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
+_DATA = "Data"
+
+_LOOKED_AT = 1024
+"""Sequences of a table."""
+
 
 @app.command()
 def explain(
@@ -29,6 +34,33 @@ def explain(
         bool,
         typer.Option("--lint", help="Only the common mistakes; the exit code is 1 if there are."),
     ] = False,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TABLE",
+            help="Look for padding that no mask leaves out in this table too, as `recurra predict` "
+            "reads it.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="A,B,C",
+            help="Of the table: the model's features, in its order.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN", help="Each value's rows are a sequence.", rich_help_panel=_DATA
+        ),
+    ] = None,
+    window: Annotated[
+        int | None,
+        typer.Option(min=1, help="Sequences are windows of so many rows.", rich_help_panel=_DATA),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
     html: Annotated[
         str | None,
@@ -45,10 +77,14 @@ def explain(
             raise UsageError("--json and --html both say what to write; leave one out.")
         if lint and html is not None:
             raise UsageError("--html writes the whole explanation; leave --lint or --html out.")
+        if data is None and (columns or by or window):
+            raise UsageError("--columns, --by and --window are about a table: give --data too.")
         if html is not None:
-            check_output(html, [model])
+            check_output(html, [model, *([data] if data else [])])
         require_output()
-        explanation = _explanation(model, layer, "brief" if brief else "full" if full else "normal")
+        x = None if data is None else _read(model, data, columns, by, window)
+        detail = "brief" if brief else "full" if full else "normal"
+        explanation = _explanation(model, layer, x, detail)
         if lint:
             raise typer.Exit(_tell_findings(explanation, as_json))
         if html is not None:
@@ -60,13 +96,42 @@ def explain(
             _show(explanation)
 
 
-def _explanation(model: str, layer: str | None, detail: Any) -> Any:
+def _read(
+    model: str, data: str, columns: list[str] | None, by: str | None, window: int | None
+) -> Any:
+    """The first sequences of a table, as the model takes them."""
+    from recurra.cli.files import check_input
+    from recurra.cli.form import Form
+    from recurra.cli.models import load
+    from recurra.cli.predict import open_table
+    from recurra.cli.predicting import make_plan
+    from recurra.cli.sequences import batch_of, first_sequences
+    from recurra.cli.tables import format_of
+    from recurra.cli.tables.columns import Wanted, listed
+
+    kind = format_of(data, None, "--data")
+    check_input(data, "a table of numbers")
+    form = Form(load(model))
+    with open_table(data, kind, form, None, None) as table:
+        wanted = Wanted(listed(columns), [], by, None, carries=False)
+        table.choose(wanted, form.integers, missing=None, skip_bad=False, limits=form.limits)
+        if table.samples and (by or window):
+            raise UsageError(
+                f"{table.source} holds whole sequences; --by and --window are for tables with a "
+                "time step in each row."
+            )
+        plan = make_plan(form, table, [], window=window, stride=None, wide=False, nested=True)
+        samples, _ = first_sequences(form, table, plan, _LOOKED_AT)
+    return batch_of(form, samples).x
+
+
+def _explanation(model: str, layer: str | None, x: Any, detail: Any) -> Any:
     from recurra.cli.models import check
 
     check(model)
     import recurra
 
-    found = recurra.explain(model, detail=detail)
+    found = recurra.explain(model, x, detail=detail)
     if layer is None:
         return found
     try:

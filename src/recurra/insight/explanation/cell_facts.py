@@ -240,6 +240,7 @@ def _lines(
 ) -> tuple[Line, ...]:
     """The equations, with the layer's own activations in them and without what it does not have."""
     functions = {gate.role: activations.get(gate.name, "") for gate in spec.gate_table}
+    functions = {role: "λ" if name == "<lambda>" else name for role, name in functions.items()}
     recurrent = functions.get("recurrent_activation") or spec.default_recurrent_activation or ""
     activation = functions.get("activation") or spec.default_activation
     gates = {gate.symbol: gate for gate in spec.gate_table}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recurra.insight.explanation.cell_facts import CellFacts, cell_facts
-from recurra.insight.explanation.results import Results, results_of
+from recurra.insight.explanation.results import Results, results_of, wraps
 from recurra.insight.explanation.sizes import SymbolicShape, shape_text
 from recurra.insight.structure import Recurrent
 
@@ -107,7 +107,7 @@ def layer_facts(
         parameters: how many it has, where the cells do not tell.
     """
     results = results_of(layer, shape, output, masked)
-    inner = (*shape[:1], *shape[2:]) if _kind(layer) == "items" else shape
+    inner = (*shape[:1], *shape[2:]) if wraps(layer) == "items" else shape
     cells = tuple(cell_facts(cell) for cell in layer.cells)
     parts = tuple(
         layer_facts(part, f"{path}/{name}", inner, masked=masked) for name, part in layer.parts
@@ -132,13 +132,9 @@ def layer_facts(
     )
 
 
-def _kind(layer: Recurrent) -> str:
-    if not layer.parts:
-        return "layer"
-    return "directions" if len(layer.parts) == 2 else "items"
-
-
 def _title(layer: Recurrent) -> str:
+    if wraps(layer) == "model":
+        return f"{layer.class_name}(a model)"
     if layer.parts:
         return f"{layer.class_name}({_title(layer.parts[0][1])})"
     names = [cell.class_name for cell in layer.cells]
@@ -196,7 +192,7 @@ def _notes(layer: Recurrent, parts: tuple[LayerFacts, ...], masked: bool) -> lis
     notes = []
     zero = layer.zero_output_for_mask or any(p.layer.zero_output_for_mask for p in parts)
     if masked:
-        what = "is 0" if zero or _kind(layer) == "directions" else "repeats the one before"
+        what = "is 0" if zero or wraps(layer) == "directions" else "repeats the one before"
         where = f", and the output there {what}" if layer.return_sequences or parts else ""
         notes.append(f"Padding: a masked step leaves the states as they are{where}.")
     if layer.go_backwards and not parts:
@@ -208,7 +204,7 @@ def _notes(layer: Recurrent, parts: tuple[LayerFacts, ...], masked: bool) -> lis
         )
         notes.append(f"go_backwards=True: it reads the last step first{turned}.")
     rates = [
-        f"{name}={rate:g} of {of}"
+        f"{rate:g} of {of} ({name})"
         for cell in layer.cells
         for name, rate, of in (
             ("dropout", cell.dropout, "the inputs"),
@@ -217,7 +213,8 @@ def _notes(layer: Recurrent, parts: tuple[LayerFacts, ...], masked: bool) -> lis
         if rate
     ]
     if rates:
-        notes.append(f"In training only: {', '.join(dict.fromkeys(rates))} are set to 0.")
+        shares = " and ".join(dict.fromkeys(rates))
+        notes.append(f"In training, and only there, random values become 0: {shares}.")
     if layer.dtype not in ("float32", ""):
         notes.append(f"It computes in {layer.dtype}.")
     return notes
@@ -230,7 +227,9 @@ def _options(
     output = results.results[0].shape
     steps = shape[1] if len(shape) > 1 else "T"
     found = []
-    if _kind(layer) != "items" and len(output) > 1 and not layer.class_name.startswith("Conv"):
+    if wraps(layer) == "model" or layer.class_name.startswith("ConvLSTM"):
+        return []
+    if wraps(layer) != "items" and len(output) > 1:
         if inner.return_sequences:
             last = shape_text((output[0], *output[2:]))
             found.append(
@@ -248,7 +247,7 @@ def _options(
                     "or another recurrent layer.",
                 )
             )
-    if not inner.return_state and results.states:
+    if not (inner.return_state or inner.return_trace) and results.states:
         names = ", ".join(state.name for state in results.states)
         shapes = {shape_text(state.shape) for state in results.states}
         each = f" {shapes.pop()}" + (" each" if len(results.states) > 1 else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -18,14 +19,14 @@ from recurra.insight.explanation.document import (
 )
 from recurra.insight.explanation.findings import findings_section
 from recurra.insight.explanation.layer_facts import LayerFacts
-from recurra.insight.explanation.results import Equality, Result
+from recurra.insight.explanation.results import Equality, Result, wraps
 from recurra.insight.explanation.sizes import MEANINGS, letters_in, shape_text
 from recurra.insight.linting import Finding
 
 Detail = Literal["brief", "normal", "full"]
 
 
-_SIGNS = "∘ element by element · ' after the step"
+_SIGNS = "∘ element by element, ' after the step"
 
 
 def layer_document(facts: LayerFacts, detail: Detail, findings: Sequence[Finding] = ()) -> Document:
@@ -57,7 +58,8 @@ def layer_document(facts: LayerFacts, detail: Detail, findings: Sequence[Finding
 def _aside(facts: LayerFacts) -> str:
     stack = facts.leaf.cells
     units = ", ".join(str(cell.units) for cell in stack)
-    sizes = f", {units} units" if units and units != "U" else ""
+    unit = "filters" if facts.leaf.layer.class_name.startswith("ConvLSTM") else "units"
+    sizes = f", {units} {unit}" if units and units != "U" else ""
     arrow = f": {shape_text(facts.shape)} → {shape_text(facts.results.results[0].shape)}"
     return f"{facts.title}{sizes}{arrow}"
 
@@ -67,7 +69,7 @@ def legend(facts: LayerFacts) -> str:
     shapes = [facts.shape, *(result.shape for result in facts.results.results)]
     letters = letters_in(*shapes, *(w.shape for cell in _all_cells(facts) for w in cell.weights))
     signs = [_SIGNS] if any(cell.known for cell in _all_cells(facts)) else []
-    return " · ".join([*(f"{letter} {MEANINGS[letter]}" for letter in letters), *signs])
+    return "; ".join([*(f"{letter} {MEANINGS[letter]}" for letter in letters), *signs])
 
 
 def _all_cells(facts: LayerFacts) -> list[CellFacts]:
@@ -138,6 +140,9 @@ def _steps(facts: LayerFacts, leaf: LayerFacts) -> Iterator[Section]:
 
 
 def _inside(facts: LayerFacts) -> list[Content]:
+    if wraps(facts.layer) == "model":
+        names = ", ".join(f"`{part.path}` ({part.title})" for part in facts.parts)
+        return [Text(f"A model is run on each item of axis 1. Recurrent in it: {names}.")]
     if len(facts.parts) == 1:
         part = facts.parts[0]
         items = facts.shape[1] if len(facts.shape) > 1 else "N"
@@ -162,8 +167,11 @@ def _directions(facts: LayerFacts) -> list[str]:
 def _step(cell: CellFacts, leaf: LayerFacts, starts: str) -> Section:
     rows = [(line.symbol, line.name, line.formula, line.meaning) for line in cell.lines]
     feeds = [(", ".join(needs), f"→ {', '.join(made)}") for needs, made in cell.feeds()]
+    below = leaf.cells.index(cell)
+    above = leaf.cells[below + 1 : below + 2]
+    output = f"x of {above[0].name}" if above else "the output"
     for state in cell.states:
-        goes = "the output, and" if state is cell.states[0] else "in no output, but"
+        goes = f"{output}, and" if state is cell.states[0] else "in no output, but"
         feeds.append((f"{state.symbol}'", f"→ {goes} {state.symbol} of the next step"))
     symbols = " and ".join(state.symbol for state in cell.states)
     content: list[Content] = [
@@ -175,7 +183,6 @@ def _step(cell: CellFacts, leaf: LayerFacts, starts: str) -> Section:
     title = "One step" if len(leaf.cells) == 1 else f"One step of {cell.name} ({cell.layer})"
     gates = [block.symbol for block in cell.blocks]
     values = "1 value" if len(gates) == 1 else f"{len(gates)} values ({', '.join(gates)})"
-    below = leaf.cells.index(cell)
     x = "the step's x" if not below else f"the output of {leaf.cells[below - 1].name}, its x"
     return Section(
         title,
@@ -276,6 +283,8 @@ def engine_part(engine: str) -> Part:
 
 def _sentence(text: str) -> str:
     text = text.rstrip(".")
+    if re.match(r"\w+[=.(]", text):
+        return f"{text}."  # begins with code
     return f"{text[0].upper()}{text[1:]}." if text else ""
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from recurra.insight.explanation.order import chained
+from recurra.insight.explanation.order import chained, reads
 from recurra.insight.structure import Node, Structure
 
 _WORDS = {
     "passes": ("hands it on.", "hand it on."),
     "loses": ("loses it.", "lose it."),
+    "has again": (
+        "has it again: the layer around hands it on.",
+        "have it again: the layers around hand it on.",
+    ),
     "uses": (
         "uses it: padded steps change nothing. It ends there.",
         "use it: padded steps change nothing. It ends there.",
@@ -43,6 +47,7 @@ def mask_sentences(structure: Structure) -> list[str]:
     sentences = []
     for verb, nodes in _stations(structure):
         first = nodes[0]
+        sentences += [_given(structure, node) for node in nodes if node.others.get("mask")]
         if verb == "makes":
             sentences.append(_makes(first))
         elif verb == "spoils":
@@ -69,6 +74,8 @@ def _stations(structure: Structure) -> list[tuple[str, list[Node]]]:
     for node in chained(structure):
         verb: str = node.mask_role
         goes_on = any(tensors[index].masked for index in node.outputs)
+        if goes_on and node.inputs and not any(tensors[i].masked for i in reads(node)):
+            verb = "makes" if verb == "makes" else "has again"
         if verb == "none":
             continue
         if verb == "uses":
@@ -93,6 +100,11 @@ def _makes(node: Node) -> str:
     return f"`{node.path}` ({node.class_name}) makes it."
 
 
+def _given(structure: Structure, node: Node) -> str:
+    makers = [_maker(structure, index) for index in node.others["mask"]]
+    return f"{names(makers)} makes the one that `{node.path}` is given as `mask=`."
+
+
 def _spoils(structure: Structure, node: Node) -> str:
     after = _recurrent_after(structure, node)
     take = "take" if len(after) > 1 else "takes"
@@ -103,13 +115,20 @@ def _spoils(structure: Structure, node: Node) -> str:
 
 
 def _recurrent_after(structure: Structure, node: Node) -> list[str]:
-    """Recurrent layers that read what a call gives, with only other calls in between."""
+    """Recurrent layers that read what a call gives, with only other calls in between.
+
+    The way ends where a mask comes with the data again.
+    """
+    masked = {tensor.index for tensor in structure.tensors if tensor.masked}
     found: list[str] = []
     waiting, seen = list(node.outputs), set(node.outputs)
     while waiting:
-        for user in structure.users(waiting.pop(0)):
+        index = waiting.pop(0)
+        if index in masked:
+            continue
+        for user in structure.users(index):
             if user.recurrent is not None:
-                found.append(user.path)
+                found += [user.path] if index in user.inputs else []
                 continue
             new = [index for index in user.outputs if index not in seen]
             seen.update(new)

@@ -184,7 +184,7 @@ def _steps(
         others = tuple(i for group in node.others.values() for i in group)
         tell_inputs(reads(node))
         facts = layers.get(node.path)
-        meanings = {} if facts is None else {r.name: r.meaning for r in facts.results.results}
+        meanings = () if facts is None else facts.results.results
         several = len(node.outputs) > 1
         made = tuple(
             _made(
@@ -192,7 +192,7 @@ def _steps(
                 index,
                 _output_name(node, i, several),
                 shapes,
-                meanings.get(_output_name(node, i, True), "") if facts else "",
+                meanings[i].meaning if i < len(meanings) and meanings[i].kind != "trace" else "",
             )
             for i, index in enumerate(node.outputs)
         )
@@ -247,6 +247,8 @@ def _title(node: Node, facts: LayerFacts | None) -> str:
     if facts is None:
         return node.class_name
     units = ", ".join(str(cell.units) for cell in facts.leaf.cells)
+    if facts.leaf.layer.class_name.startswith("ConvLSTM"):
+        return f"{facts.title}, {units} filters"
     return f"{facts.title}, {units} units" if units else facts.title
 
 

@@ -41,7 +41,7 @@ def model_document(facts: ModelFacts, detail: Detail, findings: Sequence[Finding
 
 def _foot(facts: ModelFacts) -> str:
     letters = letters_in(*(made.shape for step in facts.steps for made in step.made))
-    return " · ".join(f"{letter} {MEANINGS[letter]}" for letter in letters)
+    return "; ".join(f"{letter} {MEANINGS[letter]}" for letter in letters)
 
 
 # --- The way ---

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from recurra.insight.explanation.cell_facts import CellFacts, StateFact, cell_facts
 from recurra.insight.explanation.sizes import Size, SymbolicShape, plus
@@ -82,17 +82,32 @@ def results_of(
         output: of its output, where the model knows it and the layer's cells do not tell.
         masked: whether a mask comes with the input.
     """
-    if layer.class_name == "TimeDistributed" or [name for name, _ in layer.parts] == ["layer"]:
-        return _time_distributed(layer, shape, output, masked)
-    if len(layer.parts) == 2:
-        return _bidirectional(layer, shape, masked)
-    return _plain(layer, shape, output, masked)
+    match wraps(layer):
+        case "directions":
+            return _bidirectional(layer, shape, masked)
+        case "items":
+            return _time_distributed(layer, shape, output, masked)
+        case _:
+            return _plain(layer, shape, output, masked)
+
+
+def wraps(layer: Recurrent) -> Literal["", "directions", "items", "model"]:
+    """What kind of a wrapper a layer is; "" for none, "model" for one around a whole model."""
+    names = [name for name, _ in layer.parts]
+    if names == ["forward_layer", "backward_layer"]:
+        return "directions"
+    if names == ["layer"]:
+        return "items"
+    return "model" if names else ""
 
 
 # --- One layer ---
 
 
 def _plain(layer: Recurrent, shape: SymbolicShape, output: SymbolicShape, masked: bool) -> Results:
+    if wraps(layer) == "model":
+        result = Result("output", output, "output", "What the model inside gives for each item.")
+        return Results(("output",), (result,), (), ())
     stack = [cell_facts(cell) for cell in layer.cells]
     steps = shape[1] if len(shape) > 1 else "T"
     if not output:
@@ -115,7 +130,8 @@ def _plain(layer: Recurrent, shape: SymbolicShape, output: SymbolicShape, masked
         results.append(_trace(layer, ("B", steps, stack[-1].units)))
         names += ("trace",)
     same: list[Equality] = []
-    if names[1:] and states and (stack[-1].known if stack else True):
+    known = layer.class_name.startswith("ConvLSTM") or (stack and stack[-1].known)
+    if names[1:] and states and known:
         first = next(s for s in states if s.name.partition("[")[0] == _top(states))
         zero = layer.return_sequences and layer.zero_output_for_mask
         same.append(
@@ -145,38 +161,30 @@ def _first(masked: bool) -> str:
 def _states(
     layer: Recurrent, stack: Sequence[CellFacts], output: SymbolicShape, last: str
 ) -> list[Result]:
+    if layer.class_name.startswith("ConvLSTM"):
+        step = output[2 if layer.return_sequences else 1 :]
+        return [
+            Result(name, ("B", *step), "state", f"{what} after {last}.")
+            for name, what in (("state_h", "Hidden state h"), ("state_c", "Cell state c"))
+        ]
     found = []
     for index, cell in enumerate(stack):
         for place, state in enumerate(cell.states):
-            shape = state.shape
-            if layer.class_name.startswith("ConvLSTM") and len(shape) < 2:
-                shape = ("B", *output[2 if layer.return_sequences else 1 :])
             found.append(
                 Result(
-                    f"states_{index}[{place}]" if len(stack) > 1 else _name(layer, state, place),
-                    shape,
+                    f"states_{index}[{place}]" if len(stack) > 1 else state.output,
+                    state.shape,
                     "state",
-                    _state_meaning(layer, cell, state, place, len(stack), last),
+                    _state_meaning(cell, state, place, len(stack), last),
                 )
             )
     return found
 
 
-def _name(layer: Recurrent, state: StateFact, place: int) -> str:
-    if layer.class_name.startswith("ConvLSTM"):
-        return ("state_h", "state_c")[place] if place < 2 else state.output
-    return state.output
-
-
-def _state_meaning(
-    layer: Recurrent, cell: CellFacts, state: StateFact, place: int, stacked: int, last: str
-) -> str:
+def _state_meaning(cell: CellFacts, state: StateFact, place: int, stacked: int, last: str) -> str:
     of = f" of {cell.name} ({cell.layer})" if stacked > 1 else ""
-    if cell.known:
-        what = f"{state.name.replace('_', ' ').capitalize()} {state.symbol}"
-    elif layer.class_name.startswith("ConvLSTM"):
-        what = ("Hidden state h", "Cell state c")[min(place, 1)]
-    else:
+    what = f"{state.name.replace('_', ' ').capitalize()} {state.symbol}"
+    if not cell.known:
         return f"State {place} of {cell.class_name} after {last}; the cell's own code defines it."
     return f"{what}{of} after {last}."
 

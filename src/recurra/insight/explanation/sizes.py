@@ -10,8 +10,8 @@ Size = int | str
 SymbolicShape = tuple[Size, ...]
 
 MEANINGS = {
-    "B": "batch, the number of sequences",
-    "N": "items, each a sequence of its own",
+    "B": "sequences in the batch",
+    "N": "items of a sequence",
     "T": "time steps",
     "F": "features of a step",
     "U": "units",
