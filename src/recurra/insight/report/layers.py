@@ -29,6 +29,10 @@ _GRADIENTS = {
 _SLACK = 1e-6
 """How far rounding may take an activation out of its range."""
 
+_OTHER_SIZES = 16
+"""How many times the usual range of a feature all features together have, where one palette for
+all of them would show nothing of most."""
+
 
 def shown_arrays(layer: LayerTrace) -> list[str]:
     """Names of the arrays that a page has heat maps of: states, gates, gradients, then the input.
@@ -121,7 +125,7 @@ def _array(
     same = total == math.prod(layer.arrays["hidden_state"].shape[2:]) and role != "input"
     kept = _kept(layer, "hidden_state" if same else name, total, sizes)
     chosen = [_channels(values[number], kept) for number in numbers]
-    scale, ends = _scale(role, layer, name, chosen, reals)
+    scale, ends = _scale(role, name, chosen, reals)
     return {
         "name": name,
         "title": title,
@@ -184,42 +188,41 @@ def _words(layer: LayerTrace, name: str) -> tuple[str, str, str, str]:
 
 
 def _scale(
-    role: str, layer: LayerTrace, name: str, chosen: Sequence[Array], reals: Sequence[Array | None]
+    role: str, name: str, chosen: Sequence[Array], reals: Sequence[Array | None]
 ) -> tuple[str, tuple[float, float] | Array]:
     """The palette's kind, and its ends or those of each channel."""
-    parts = [part if real is None else part[real] for part, real in zip(chosen, reals, strict=True)]
-    values = np.concatenate(parts).astype(np.float64)
-    values[~np.isfinite(values)] = np.nan
-    seen = values[~np.isnan(values)]
-    if not seen.size:
+    ends = _ends(chosen, reals)
+    known = ends[ends[:, 0] <= ends[:, 1]]
+    if not len(known):
         return ("unit", (0.0, 1.0)) if role == "gate" else ("diverging", (-1.0, 1.0))
-    least, most = float(seen.min()), float(seen.max())
+    least, most = float(known[:, 0].min()), float(known[:, 1].max())
     if role == "gate" and least >= -_SLACK and most <= 1 + _SLACK:
         return "unit", (0.0, 1.0)
     bounded = role == "candidate" or (role == "state" and name != "cell_state")
     if bounded and max(-least, most) <= 1 + _SLACK:
         return "diverging", (-1.0, 1.0)
-    if role == "input" and values.shape[-1] > 1:
-        ends = _ends(values)
-        spans = ends[:, 1] - ends[:, 0]
+    if role == "input" and len(ends) > 1:
+        spans = known[:, 1] - known[:, 0]
         spread = spans[spans > 0]
-        if len(spread) and (most - least) > 16 * float(np.median(spread)):
-            return "range", ends
+        if len(spread) and most - least > _OTHER_SIZES * float(np.median(spread)):
+            return "range", np.where(ends[:, :1] <= ends[:, 1:], ends, 0.0)
     if role == "input" and least >= 0:
         return "range", (0.0, _rounded_up(most) or 1.0)
-    return "symmetric", (
-        -(_rounded_up(max(-least, most)) or 1.0),
-        _rounded_up(max(-least, most)) or 1.0,
-    )
+    end = _rounded_up(max(-least, most)) or 1.0
+    return "symmetric", (-end, end)
 
 
-def _ends(values: Array) -> Array:
-    """(channels, 2): the least and greatest value of each, 0 and 0 if there is none."""
-    known = ~np.isnan(values)
-    least = np.min(values, axis=0, where=known, initial=np.inf)
-    most = np.max(values, axis=0, where=known, initial=-np.inf)
-    none = ~known.any(axis=0)
-    return np.stack([np.where(none, 0.0, least), np.where(none, 0.0, most)], axis=1)
+def _ends(chosen: Sequence[Array], reals: Sequence[Array | None]) -> Array:
+    """(channels, 2): the least and greatest value of each; inf and -inf if there is none."""
+    parts = []
+    for values, real in zip(chosen, reals, strict=True):
+        known = np.isfinite(values)
+        if real is not None:
+            known &= real[:, None]
+        least = np.min(values, axis=0, where=known, initial=np.inf)
+        parts.append((least, np.max(values, axis=0, where=known, initial=-np.inf)))
+    least = np.min([part[0] for part in parts], axis=0)
+    return np.stack([least, np.max([part[1] for part in parts], axis=0)], axis=1).astype(float)
 
 
 def _rounded_up(value: float) -> float:

@@ -19,6 +19,9 @@ from recurra.insight.tracing import Trace
 Array = NDArray[Any]
 Role = Literal["input", "output", "target"]
 
+_NUMBERS = "biufV"
+"""Kinds of arrays that are drawn; V: bfloat16, which is not NumPy's own."""
+
 
 @dataclass(frozen=True)
 class Series:
@@ -110,6 +113,8 @@ def series_of(
     found = []
     named = _by_name(features, trace.inputs, "features", "input")
     for name, array in trace.inputs.items():
+        if array.dtype.kind not in _NUMBERS:
+            continue  # texts, which are no curves
         axis = axes.of(name)
         values = _three(array, axis is not None)
         indices = bool(np.issubdtype(array.dtype, np.integer)) and values.shape[-1] == 1
@@ -120,6 +125,8 @@ def series_of(
     named = _by_name(classes, trace.outputs, "classes", "output")
     asked = _by_name(targets, trace.outputs, "targets", "output")
     for place, (name, array) in enumerate(trace.outputs.items()):
+        if array.dtype.kind not in _NUMBERS:
+            continue
         axis, start, steps, ahead = _place(trace, axes, array, place, forecast is not False)
         values = _three(array, steps)
         names = _names(named.get(name), values.shape[-1], "classes", name)
