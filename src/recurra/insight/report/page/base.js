@@ -12,7 +12,7 @@ function el(tag, options = {}, ...children) {
     else if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   return node;
 }
 
@@ -32,8 +32,8 @@ function number(value) {
   if (value === 0) return "0";
   const size = Math.abs(value);
   if (size >= 1e6 || size < 1e-3) return value.toExponential(1).replace("-", "−").replace("e+", "e");
-  const digits = size >= 1000 ? 0 : size >= 100 ? 1 : size >= 10 ? 2 : 3;
-  const text = Number(value.toFixed(digits)).toLocaleString("en", { maximumFractionDigits: digits });
+  if (size >= 1000) return INTEGER.format(value).replace("-", "−");
+  const text = String(Number(value.toFixed(size >= 100 ? 1 : size >= 10 ? 2 : 3)));
   return text.replace("-", "−");
 }
 

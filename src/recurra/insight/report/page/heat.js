@@ -100,7 +100,7 @@ class HeatView extends TimeView {
     const order = source.order();
     const channels = order.length;
     const width = Math.max(1, Math.round(this.inner * this.ratio));
-    const height = Math.min(channels, Math.round(this.height * this.ratio));
+    const height = Math.max(1, Math.round(this.height * this.ratio));
     const [low, high] = this.window;
     const places = new Int32Array(width);
     const stride = numbers.stride * 2 ** level;
@@ -116,10 +116,16 @@ class HeatView extends TimeView {
     const table = own
       ? lookup(state.theme, kind, [0, 1], [0, 1])
       : lookup(state.theme, kind, numbers.range(row, 0), source.range);
+    let before = -1;
     for (let y = 0; y < height; y++) {
       const first = Math.floor((y * channels) / height);
-      const last = Math.floor(((y + 1) * channels) / height);
+      const last = Math.max(first + 1, Math.floor(((y + 1) * channels) / height));
       const to = y * width;
+      if (first === before) {
+        pixels.copyWithin(to, to - width, to);
+        continue;
+      }
+      before = first;
       if (last - first === 1) {
         const from = order[first] * columns;
         for (let x = 0; x < width; x++) {
@@ -143,10 +149,7 @@ class HeatView extends TimeView {
         }
       }
     }
-    const tile = sheet(width, height);
-    tile.getContext("2d").putImageData(image, 0, 0);
-    context.imageSmoothingEnabled = false;
-    context.drawImage(tile, 0, 0, width, height, GUTTER, 0, this.inner, this.height);
+    context.putImageData(image, Math.round(GUTTER * this.ratio), 0);
     this.hatch(context, source.runs());
     const missing = this.hasMissing(codes, columns, stride, start);
     this.plot.dataset.missing = missing;
@@ -216,16 +219,6 @@ class HeatView extends TimeView {
   }
 }
 
-let sheetCanvas = null;
-
-/** One canvas for all: it is copied from at once. */
-function sheet(width, height) {
-  if (!sheetCanvas) sheetCanvas = document.createElement("canvas");
-  if (sheetCanvas.width < width) sheetCanvas.width = width;
-  if (sheetCanvas.height < height) sheetCanvas.height = height;
-  return sheetCanvas;
-}
-
 function fitted(context, text, room) {
   if (context.measureText(text).width <= room) return text;
   let short = text;
@@ -246,6 +239,9 @@ function legend(scale, range, { padded = false } = {}) {
     el("span", { text: show(low) }),
     bar,
     el("span", { text: show(high) }),
+    range && scale !== "diverging" && scale !== "unit"
+      ? el("span", { class: "own", title: "These ends are the array's own", text: "own scale" })
+      : null,
     padded ? el("span", { class: "swatch hatched" }) : null,
     padded ? el("span", { text: "padded" }) : null,
     el("span", { class: "swatch missing", hidden: true }),
@@ -268,6 +264,6 @@ subscribe("unit order", (now) => {
   for (const view of views) {
     if (!(view instanceof HeatView)) continue;
     if (now.has("order")) view.invalidate();
-    else if (view.visible && !view.stale) view.place();
+    else if (!view.stale) view.place();
   }
 });

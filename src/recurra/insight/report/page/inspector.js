@@ -22,7 +22,8 @@ class Inspector {
     this.sample = el("dl", { class: "facts sample" });
     this.node = el(
       "aside",
-      { "aria-label": "Inspector" },
+      { id: "inspector", "aria-label": "Inspector" },
+      button("×", "Close", toggleInspector, { class: "shut" }),
       el(
         "div",
         { class: "choice" },
@@ -290,22 +291,25 @@ class Inspector {
     this.active.replaceChildren(
       units.length
         ? unitChips(layer, units.slice(0, 40), range)
-        : el("p", { class: "muted", text: "None: lower the threshold or take a shorter range." }),
+        : el("p", { class: "muted", text: "None: take a shorter range, or lower the threshold." }),
       units.length > 40 ? el("p", { class: "muted", text: `and ${count(units.length - 40)} more` }) : ""
     );
     this.similar.replaceChildren();
-    if (!units.length) {
-      this.similarNote.textContent = "Needs units that are active in the range.";
+    const compared = units.length ? units.slice(0, MOST_UNITS) : strongestUnits(activities);
+    if (!compared.length) {
+      this.similarNote.textContent = "No unit leaves zero in this range: there is nothing to compare.";
       return;
     }
-    const used = Math.min(units.length, MOST_UNITS);
+    const which = units.length
+      ? `${compared.length === 1 ? "this unit" : `these ${compared.length} units`}`
+      : `the ${plural(compared.length, "unit")} furthest from zero here`;
     this.similarNote.textContent =
-      `Ranges of the same length whose courses of ${used === 1 ? "this unit" : `these ${used} units`} ` +
-      "correlate best with this one's; padded steps are left out. Click one to go there.";
+      `Ranges of the same length in which ${which} ${compared.length === 1 ? "takes" : "take"} the ` +
+      "most similar course (1 = the same); padded steps are left out. Click one to go there.";
     const outer = row % (layer.outer || 1);
     jobs.add(
       "similar",
-      similarRanges(layer, range, state.row, outer, units, (matches) => this.showMatches(layer, matches))
+      similarRanges(layer, range, state.row, outer, compared, (matches) => this.showMatches(layer, matches))
     );
   }
 
@@ -359,6 +363,12 @@ class Inspector {
     }
     return undefined;
   }
+}
+
+/** On small screens the inspector is a sheet over the lower part of the page. */
+function toggleInspector() {
+  const open = document.getElementById("inspector").classList.toggle("open");
+  document.querySelector(".inspect").setAttribute("aria-expanded", String(open));
 }
 
 function card(id, title) {

@@ -41,8 +41,8 @@ class LayerPanel {
       el("p", {
         class: "caption",
         text:
-          "One line per unit, one column per time step; hover for values, click to pick a unit, " +
-          "drag to take a range of steps.",
+          "One line per unit, one column per time step. Point at it for values, click or tap to " +
+          "pick a unit, drag to take a range of steps.",
       }),
       this.findings(),
       this.tools(),
@@ -121,8 +121,7 @@ class LayerPanel {
       this.chips,
       el("span", { class: "push" }),
       outers,
-      el("label", { for: this.orders.id, text: "Units" }),
-      this.orders
+      el("span", { class: "pair" }, el("label", { for: this.orders.id, text: "Units" }), this.orders)
     );
   }
 

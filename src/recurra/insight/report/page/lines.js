@@ -38,7 +38,7 @@ class LineView extends TimeView {
         },
       },
       stroke,
-      el("span", { text: line.label }),
+      this.lines.length > 1 ? el("span", { text: line.label }) : "",
       line.output
     );
     line.paint();
@@ -103,8 +103,8 @@ class LineView extends TimeView {
   }
 
   drawGrid(context, low, high, y) {
-    const every = tickStep(high - low, Math.max(2, this.height / 34));
-    const step = this.log ? Math.max(1, Math.round(every)) : every;
+    const every = tickStep(high - low, Math.max(2, this.height / 24));
+    const step = this.log ? Math.max(1, Math.ceil((high - low) / 4)) : every;
     context.textAlign = "right";
     context.textBaseline = "middle";
     context.lineWidth = 1;
@@ -133,50 +133,44 @@ class LineView extends TimeView {
     context.strokeStyle = colour;
     context.fillStyle = colour;
     context.lineWidth = line.colour === 0 ? 1.8 : 1.4;
-    context.lineJoin = "round";
+    context.lineJoin = "bevel";
     context.setLineDash(line.dash ? DASHES[2] : DASHES[line.pattern || 0]);
-    const perPixel = (last - first) / this.inner;
-    if (perPixel > 2 || taken.low) this.drawBand(context, taken, first, last, at, y);
-    context.beginPath();
-    const skip = Math.max(1, Math.floor(perPixel / 2));
-    let drawing = false;
-    for (let k = first; k < last; k += skip) {
-      const value = taken.mean[k];
-      if (Number.isNaN(value)) {
-        drawing = false;
-        continue;
-      }
-      if (drawing) context.lineTo(at(k), y(value));
-      else context.moveTo(at(k), y(value));
-      const next = taken.mean[k + skip];
-      if (!drawing && (next === undefined || Number.isNaN(next))) {
-        context.fillRect(at(k) - 2, y(value) - 2, 4, 4);
-      }
-      drawing = true;
+    const bins = binned(taken, first, last, Math.max(1, (1.5 * (last - first)) / this.inner));
+    if (bins.mean.length > 300) {
+      // Dashes and widths are lost among so many steps, and take most of the time of drawing.
+      context.setLineDash([]);
+      context.lineWidth = 1;
     }
+    if (bins.size > 2 || taken.low) this.drawBand(context, bins, at, y);
+    context.beginPath();
+    let before = false;
+    bins.mean.forEach((value, k) => {
+      const known = !Number.isNaN(value);
+      const x = at(bins.middle(k));
+      if (known && before) context.lineTo(x, y(value));
+      else if (known) context.moveTo(x, y(value));
+      const next = bins.mean[k + 1];
+      // A step alone between missing ones would have no line: it gets a point.
+      if (known && !before && !(next === next && next !== undefined)) {
+        context.fillRect(x - 2, y(value) - 2, 4, 4);
+      }
+      before = known;
+    });
     context.stroke();
     context.setLineDash([]);
   }
 
-  /** Between the least and the greatest value of each pixel, where there are more than it shows. */
-  drawBand(context, taken, first, last, at, y) {
-    const step = Math.max(1, (last - first) / this.inner);
-    context.globalAlpha = 0.28;
-    for (let k = first; k < last; k += step) {
-      let least = Infinity;
-      let most = -Infinity;
-      const to = Math.min(last, Math.max(Math.floor(k) + 1, Math.floor(k + step)));
-      for (let i = Math.floor(k); i < to; i++) {
-        const low = (taken.low || taken.mean)[i];
-        const high = (taken.high || taken.mean)[i];
-        if (low < least) least = low;
-        if (high > most) most = high;
-      }
-      if (least > most) continue;
-      const left = at(Math.floor(k) - 0.5);
-      const wide = Math.max(1, at(to - 0.5) - left);
-      context.fillRect(left, y(most), wide, Math.max(1, y(least) - y(most)));
-    }
+  /** Between the least and the greatest value of each pixel, where it holds several steps. */
+  drawBand(context, bins, at, y) {
+    context.globalAlpha = 0.18;
+    context.beginPath();
+    bins.low.forEach((low, k) => {
+      if (low > bins.high[k]) return;
+      const left = Math.round(at(bins.middle(k) - bins.size / 2));
+      const wide = Math.round(at(bins.middle(k) + bins.size / 2)) - left;
+      context.rect(left, y(bins.high[k]), Math.max(1, wide), Math.max(1, y(low) - y(bins.high[k])));
+    });
+    context.fill();
     context.globalAlpha = 1;
   }
 
@@ -214,3 +208,27 @@ class LineView extends TimeView {
 subscribe("row outer", () => {
   for (const view of views) if (view instanceof LineView) view.forget();
 });
+
+/** Columns [first, last) in bins of `size`: their means, least and greatest values. */
+function binned(taken, first, last, size) {
+  const n = Math.ceil((last - first) / size);
+  const mean = new Float64Array(n).fill(NaN);
+  const low = new Float64Array(n).fill(Infinity);
+  const high = new Float64Array(n).fill(-Infinity);
+  for (let k = 0; k < n; k++) {
+    const from = first + Math.floor(k * size);
+    const to = Math.min(last, Math.max(from + 1, first + Math.floor((k + 1) * size)));
+    let sum = 0;
+    let seen = 0;
+    for (let i = from; i < to; i++) {
+      const value = taken.mean[i];
+      if (!Number.isNaN(value)) [sum, seen] = [sum + value, seen + 1];
+      const least = (taken.low || taken.mean)[i];
+      const most = (taken.high || taken.mean)[i];
+      if (least < low[k]) low[k] = least;
+      if (most > high[k]) high[k] = most;
+    }
+    if (seen) mean[k] = sum / seen;
+  }
+  return { mean, low, high, size, middle: (k) => first + (k + 0.5) * size - 0.5 };
+}

@@ -47,8 +47,8 @@ function head(themes, help) {
     el(
       "div",
       { class: "buttons" },
-      button("◐", "Light or dark (t)", themes, { class: "theme" }),
-      button("⎙", "Print", () => window.print(), { class: "print" }),
+      button("Light/dark", "Light or dark (t)", themes, { class: "theme" }),
+      button("Print", "Print, or save as PDF", () => window.print(), { class: "print" }),
       button("?", "Keys and how to read this page (?)", help, { class: "help" })
     )
   );

@@ -18,7 +18,7 @@ function orderOf(layer) {
   if (layer.sorted) return layer.sorted;
   const small = layer.hidden.numbers.channels * layer.hidden.numbers.columns <= SMALL;
   if (small || layer.order === "number") {
-    layer.sorted = Int32Array.from(sortUnits(layer));
+    layer.sorted = Int32Array.from(finished(sortUnits(layer)));
     return layer.sorted;
   }
   const waiting = Int32Array.from(span(layer.shown.length));
@@ -29,7 +29,7 @@ function orderOf(layer) {
       const level = coarse(layer.hidden.numbers);
       const row = firstRow(layer);
       if (row !== null) yield* layer.hidden.numbers.prepare(row, level);
-      layer.sorted = Int32Array.from(sortUnits(layer));
+      layer.sorted = Int32Array.from(yield* sortUnits(layer));
       change("order");
     })()
   );
@@ -51,7 +51,14 @@ const firstRow = (layer) => {
   return row < 0 ? null : row;
 };
 
-function sortUnits(layer) {
+/** What a generator returns, without a pause. */
+function finished(generator) {
+  let step = generator.next();
+  while (!step.done) step = generator.next();
+  return step.value;
+}
+
+function* sortUnits(layer) {
   const units = span(layer.shown.length);
   const row = firstRow(layer);
   const by = (key) => {
@@ -81,7 +88,7 @@ function sortUnits(layer) {
       return n ? sum / n : NaN;
     });
   }
-  return alike(codes, units.length, columns);
+  return yield* alike(codes, units.length, columns);
 }
 
 /**
@@ -89,7 +96,7 @@ function sortUnits(layer) {
  * own courses around their means: units of similar angle rise and fall together (Friendly, 2002,
  * "Corrgrams", orders variables likewise).
  */
-function alike(codes, n, columns) {
+function* alike(codes, n, columns) {
   const rows = span(n).map((unit) => {
     const row = Float64Array.from(codes.subarray(unit * columns, (unit + 1) * columns));
     let sum = 0;
@@ -106,8 +113,12 @@ function alike(codes, n, columns) {
     row.forEach((value, i) => (row[i] = value * scale));
     return row;
   });
-  const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
-  const component = (seed, others) => {
+  const dot = (a, b) => {
+    let sum = 0;
+    for (let i = 0; i < columns; i++) sum += a[i] * b[i];
+    return sum;
+  };
+  function* component(seed, others) {
     let axis = Float64Array.from({ length: columns }, (_, i) => Math.sin(seed * (i + 1)) + 1e-3);
     for (let round = 0; round < 24; round++) {
       for (const other of others) {
@@ -121,11 +132,12 @@ function alike(codes, n, columns) {
       }
       const size = Math.sqrt(dot(next, next)) || 1;
       axis = next.map((value) => value / size);
+      yield;
     }
     return axis;
-  };
-  const first = component(1.3, []);
-  const second = component(2.1, [first]);
+  }
+  const first = yield* component(1.3, []);
+  const second = yield* component(2.1, [first]);
   const places = rows.map((row) => {
     const [x, y] = [dot(row, first), dot(row, second)];
     return x === 0 && y === 0 ? null : Math.atan2(y, x);

@@ -5,24 +5,33 @@ const PARTS = 6; // a range is compared in up to so many parts, so that its cour
 const MOST_UNITS = 32;
 const MOST_MATCHES = 8;
 
-/** Every unit's least |h| over a range of steps, its mean h there, and whether it has padding. */
+/** Every unit's least |h| over a range of steps, its mean h there, and its root mean square. */
 function rangeActivity(layer, row, from, to) {
   const { numbers } = layer.hidden;
   const first = Math.max(0, columnOf(numbers, from));
   const last = Math.min(numbers.columns - 1, columnOf(numbers, to));
   const out = [];
+  const all = numbers.decode(row);
+  const floats = numbers.floats(row);
   for (let unit = 0; unit < numbers.channels; unit++) {
+    const start = unit * numbers.columns;
+    const [low, high] = floats ? [0, 254] : numbers.range(row, unit);
+    const scale = (high - low) / 254;
     let least = Infinity;
     let sum = 0;
+    let squares = 0;
     let n = 0;
     for (let column = first; column <= last; column++) {
-      const value = numbers.at(row, unit, column);
-      if (Number.isNaN(value)) continue;
+      const stored = all[start + column];
+      if (floats ? Number.isNaN(stored) : stored === MISSING) continue;
+      const value = low + stored * scale;
       least = Math.min(least, Math.abs(value));
       sum += value;
+      squares += value * value;
       n++;
     }
-    out.push({ unit, least: n ? least : NaN, mean: n ? sum / n : NaN });
+    const size = n ? Math.sqrt(squares / n) : 0;
+    out.push({ unit, least: n ? least : NaN, mean: n ? sum / n : NaN, size });
   }
   return out;
 }
@@ -33,6 +42,14 @@ function threshold(activities) {
   sizes.sort((a, b) => b - a);
   const fifth = sizes[Math.min(4, sizes.length - 1)] ?? 0;
   return clamp(Math.floor(fifth * 20) / 20, 0.05, 0.95);
+}
+
+/** Where no unit is active all along: those that are furthest from zero on the whole. */
+function strongestUnits(activities) {
+  return activities
+    .filter((one) => one.size > 0.02)
+    .sort((a, b) => b.size - a.size)
+    .slice(0, MOST_UNITS / 2);
 }
 
 function activeUnits(activities, limit) {
@@ -93,7 +110,7 @@ function* similarRanges(layer, range, row, outer, units, found) {
   const first = columnOf(numbers, range.from);
   const length = columnOf(numbers, range.to) - first + 1;
   const parts = Math.min(length, PARTS);
-  const chosen = units.slice(0, MOST_UNITS).map((one) => one.unit);
+  const chosen = units.map((one) => one.unit);
   const home = row * repeat + outer;
   const wanted = new Float64Array(chosen.length * parts);
   const own = runningSums(layer, home, chosen);

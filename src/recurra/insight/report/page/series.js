@@ -18,8 +18,10 @@ function seriesSection() {
   );
 }
 
-const channelTitle = (entry, k) =>
-  entry.names ? entry.names[k] ?? String(entry.channels[k]) : String(entry.channels[k]);
+function channelTitle(entry, k) {
+  if (entry.names && entry.names[k] !== undefined) return entry.names[k];
+  return entry.total === 1 ? entry.name : String(entry.channels[k]);
+}
 
 const ROLES = { input: "input", output: "prediction", target: "target" };
 

@@ -32,6 +32,11 @@ class Timeline {
       el(
         "div",
         { class: "zooms", role: "group", "aria-label": "Zoom along time" },
+        button("Inspect", "Numbers at the cursor, the unit, the range", toggleInspector, {
+          class: "inspect",
+          "aria-controls": "inspector",
+          "aria-expanded": "false",
+        }),
         this.ranging,
         button("−", "Zoom out (−)", () => zoom(axis(), 2), { class: "zoom-out" }),
         button("+", "Zoom in (+)", () => zoom(axis(), 0.5), { class: "zoom-in" }),
@@ -80,13 +85,16 @@ class Timeline {
       context.setTransform(ratio, 0, 0, ratio, 0, 0);
       context.clearRect(0, 0, width, height);
       const sizes = activity(layer, row, level);
-      const most = Math.max(1e-9, ...sizes.filter((size) => !Number.isNaN(size)));
+      const known = sizes.filter((size) => !Number.isNaN(size));
+      const [least, most] = [Math.min(...known), Math.max(...known)];
       const wide = this.x(numbers.stride * 2 ** level);
       context.fillStyle = style("--area");
       sizes.forEach((size, k) => {
         if (Number.isNaN(size)) return;
-        const tall = (size / most) * (height - 4);
-        context.fillRect(k * wide, height - tall, wide + 0.5, tall);
+        // Not from zero: this is to find places by, and small changes should show.
+        const tall = (0.15 + 0.85 * ((size - least) / (most - least || 1))) * (height - 4);
+        const left = Math.floor(k * wide);
+        context.fillRect(left, height - tall, Math.ceil((k + 1) * wide) - left, tall);
       });
       const pattern = hatching(context);
       for (const [from, to] of paddedRuns(layer, row)) {

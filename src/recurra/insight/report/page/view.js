@@ -38,6 +38,7 @@ class TimeView {
   constructor({ axis, height, label, kind }) {
     this.id = viewsMade++;
     this.axis = axis;
+    this.kind = kind;
     this.height = height;
     this.visible = false;
     this.stale = true;
@@ -190,8 +191,10 @@ class TimeView {
   place() {
     const axis = axes[this.axis];
     const step = Math.floor(cursorOf(this.axis) / axis.stride) * axis.stride;
-    const left = this.x(step);
-    const wide = Math.max(1.5, this.x(step + axis.stride) - left);
+    // A column of a heat map is framed; on lines the middle of the step is meant.
+    const thin = this.kind === "lines";
+    const left = this.x(thin ? step + axis.stride / 2 : step);
+    const wide = thin ? 1.5 : Math.max(1.5, this.x(step + axis.stride) - left);
     const out = left + wide < 0 || left > this.inner;
     this.cursorLine.hidden = out;
     if (!out) {
@@ -310,8 +313,32 @@ function listenToPointer(view) {
   );
 }
 
+const IDLE = 24e6; // numbers of a sample; longer ones are drawn where they are looked at only
+
+/** Draws what cannot be seen yet while nothing else is to do, so that scrolling finds it there. */
+function drawAhead() {
+  const numbers = layers.reduce(
+    (sum, layer) => sum + layer.arrays.length * layer.shown.length * axes[layer.axis].columns,
+    0
+  );
+  if (numbers > IDLE) return;
+  jobs.add(
+    "ahead",
+    (function* () {
+      for (const view of [...views]) {
+        if (views.has(view) && view.stale) {
+          view.refresh(true);
+          yield;
+        }
+      }
+    })()
+  );
+}
+
+subscribe("row outer theme order", drawAhead);
+
 subscribe("cursor range", () => {
-  for (const view of views) if (view.visible && !view.stale) view.place();
+  for (const view of views) if (!view.stale) view.place();
 });
 subscribe("window", () => {
   for (const view of views) view.invalidate();
