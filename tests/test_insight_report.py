@@ -205,6 +205,16 @@ def test_a_cell_of_the_users_has_its_states_and_no_equations():
     assert entry["arrays"][1]["scale"] == "symmetric"
 
 
+def test_convolutional_cells_have_the_words_of_the_cell_that_they_are_like(trace):
+    arrays = {name: array[..., None, :] for name, array in trace.layers["lstm"].arrays.items()}
+    layer = LayerTrace("conv", None, arrays, info={"class_name": "ConvLSTM1D"})
+    entry = report_data(changed(trace, layers={"conv": layer}))["layers"][0]
+    roles = {array["name"]: (array["role"], array["scale"]) for array in entry["arrays"]}
+    assert list(roles)[:2] == ["hidden_state", "cell_state"]
+    assert roles["forget_gate"] == ("gate", "unit")
+    assert roles["candidate"] == ("candidate", "diverging")
+
+
 def test_images_are_units_with_places():
     trace = sample_trace(padded=False)
     hidden = np.zeros((4, 12, 2, 3, 2), np.float32)

@@ -122,7 +122,11 @@ class Axes:
             maker = self._makers.get(tensor)
             if maker is None:
                 return self._input(tensor, length)
-            keeps = maker.recurrent is None or maker.recurrent.return_sequences
+            keeps = (
+                maker.recurrent is None
+                or maker.recurrent.return_sequences
+                or maker.class_name == "TimeDistributed"  # whatever it holds
+            )
             if maker.class_name in _OTHER_STEPS or not keeps or not maker.inputs:
                 return maker.path
             tensor = maker.inputs[0]

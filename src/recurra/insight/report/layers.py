@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recurra.cells import CELLS, CellSpec
 from recurra.insight.report.axes import Axes
 from recurra.insight.report.encoding import Columns, bytes_blob, floats_blob
 from recurra.insight.report.sizes import Sizes, most_active
@@ -40,7 +41,7 @@ def shown_arrays(layer: LayerTrace) -> list[str]:
     Final states are those of the last step, and stand in the sequences.
     """
     time_steps = layer.arrays["hidden_state"].shape[1]
-    spec = layer.spec
+    spec = layer.spec or _like(layer)
     states = list(spec.states) if spec else [n for n in layer.arrays if n != "input"]
     first = ["hidden_state", *(name for name in states if name != "hidden_state")]
     rest = [name for name in layer.arrays if name not in (*first, "input")]
@@ -165,7 +166,7 @@ def _places(shape: tuple[int, ...], kept: Array | None) -> list[str] | None:
 def _words(layer: LayerTrace, name: str) -> tuple[str, str, str, str]:
     """Title, symbol, meaning and role of an array."""
     title = name.replace("_", " ").capitalize()
-    spec = layer.spec
+    spec = layer.spec or _like(layer)
     if name == "input":
         return title, "x", "What the layer was given at each step.", "input"
     if name in _GRADIENTS:
@@ -185,6 +186,14 @@ def _words(layer: LayerTrace, name: str) -> tuple[str, str, str, str]:
             role = "gate" if gate.role == "recurrent_activation" else "candidate"
             return title, gate.symbol, gate.meaning, role
     return title, "", spec.meaning(name), "state"
+
+
+def _like(layer: LayerTrace) -> CellSpec | None:
+    """The cell that a layer's arrays are called after, as those of a convolutional LSTM."""
+    for spec in CELLS.values():
+        if len(spec.trace_names) > 1 and {*spec.trace_names} <= {*layer.arrays}:
+            return spec
+    return None
 
 
 def _scale(
