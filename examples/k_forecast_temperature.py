@@ -96,6 +96,6 @@ trace.report(
     labels=[str(weather.time[held_out.first[row]]) for row in rows],
     features=list(weather.names),
     targets=held_out.future[rows],
-    forecast=True,
+    forecast="temperature",
 )
 print("the report:", report)
