@@ -48,6 +48,11 @@ def trace(
         from recurra.insight.tracing.runtimes import trace_runtime
 
         return trace_runtime(model, x, mask, layers)
+    if not any(cls.__module__.startswith("keras.") for cls in type(model).__mro__):
+        raise TypeError(
+            "trace(model, x): expected a Keras model or layer, what recurra.load gave, or the path "
+            f"of a model's file; got {type(model).__name__}."
+        )
     from recurra.insight.tracing.keras_models import trace_keras
 
     return trace_keras(model, x, mask, layers, loss, y)

@@ -36,8 +36,15 @@ def to_numpy(value: Any) -> Array:
 
 def traced_cells(layer: Any) -> list[TracedCell]:
     """The cells of a keras.layers.RNN, from the input upwards."""
+    from recurra.insight.tracing.keras_conv import convolutional
+
     stack = cells.cells_of(layer)
-    return [_known(layer, cell) or _users(layer, cell, alone=len(stack) == 1) for cell in stack]
+    return [
+        _known(layer, cell)
+        or convolutional(layer, cell)
+        or _users(layer, cell, alone=len(stack) == 1)
+        for cell in stack
+    ]
 
 
 def computing(dtype: str) -> Any:
@@ -76,7 +83,7 @@ def _known(layer: Any, cell: Any) -> TracedCell | None:
             recurrent_activation=_on_arrays(getattr(cell, "recurrent_activation", None)),
             reset_after=getattr(cell, "reset_after", None),
         )
-    functions = {gate.name: _function_name(getattr(cell, gate.role)) for gate in spec.gate_table}
+    functions = {gate.name: function_name(getattr(cell, gate.role)) for gate in spec.gate_table}
     info = {
         "class_name": type(layer).__name__,
         "layer_name": layer.name,
@@ -110,7 +117,8 @@ def _on_arrays(function: Callable[[Any], Any] | None) -> Callable[[Array], Array
     return apply
 
 
-def _function_name(function: Any) -> str:
+def function_name(function: Any) -> str:
+    """What to call an activation."""
     return str(getattr(function, "__name__", None) or type(function).__name__)
 
 
@@ -124,7 +132,7 @@ def _users(layer: Any, cell: Any, *, alone: bool) -> TracedCell:
     }
 
     def initial(batch: int) -> Any:
-        # A convolutional layer knows its states' shapes, its cell doesn't.
+        # A layer may override what its cell says.
         states = layer.get_initial_state(batch) if alone else _initial(cell, batch, dtype)
         return states if tree.is_nested(states) else [states]
 
@@ -156,8 +164,8 @@ def _eager_run(cell: Any, dtype: str, initial: Callable[[int], Any]) -> Run:
             if mask is not None:
                 keep = mask[:, t]
                 previous = np.zeros_like(made) if output is None else output
-                made = _where(keep, made, previous)
-                new = [_where(keep, a, b) for a, b in zip(new, state, strict=True)]
+                made = held_back(keep, made, previous)
+                new = [held_back(keep, a, b) for a, b in zip(new, state, strict=True)]
             output, state = made, new
             rows.append([made, *new])
         names = ["hidden_state", *(f"state_{index}" for index in range(len(state)))]
@@ -185,6 +193,6 @@ def _initial(cell: Any, batch: int, dtype: str) -> Any:
     return tree.map_structure(lambda size: ops.zeros((batch, size), dtype=dtype), cell.state_size)
 
 
-def _where(keep: Array, a: Array, b: Array) -> Array:
-    """Rows of `a` where keep, (batch,), is True, else of b."""
+def held_back(keep: Array, a: Array, b: Array) -> Array:
+    """Rows of `a` where keep, (batch,) of bool, is True, else of b: a mask's effect on a step."""
     return np.where(keep.reshape(-1, *[1] * (a.ndim - 1)), a, b)

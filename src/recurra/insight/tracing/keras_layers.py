@@ -29,7 +29,7 @@ def roots_of(model: Any) -> list[tuple[str, Any]]:
             key, count = path, 1
             while key in found:
                 count += 1
-                key = f"{path}#{count}"
+                key = f"{path}:{count}"
             found[key] = layer
             return
         for each in layer.layers if isinstance(layer, keras.Model) else layer._layers:

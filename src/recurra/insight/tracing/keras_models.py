@@ -29,11 +29,13 @@ class RootCall:
 
     Args:
         path: with its number, if it is not the layer's first call.
+        own: the layer's path, without the number of the call.
         recorded: the layer, its arguments and its raw result.
         scans: what its cells were given.
     """
 
     path: str
+    own: str
     recorded: Recorded
     scans: Sequence[Scan]
 
@@ -81,7 +83,11 @@ def trace_keras(
             found = [each for scan in call.scans for each in scan.traces()]
             if isinstance(call.layer, keras.layers.RNN):
                 keras_scans.compare(found[-1], call.recorded)
-            traces |= {e.path: e for e in found if names.plain(e.path) in captured.wanted}
+            traces |= {
+                each.path: each
+                for each in found
+                if call.own + each.path.removeprefix(call.path) in captured.wanted
+            }
         value = None
         if loss is not None or y is not None:
             from recurra.insight.tracing.gradients import loss_gradients
@@ -131,9 +137,15 @@ def capture(model: Any, x: Any, mask: Any = None, layers: Any = None, prefix: st
     watch = Recording([root for _, root in watched.values()], before=keras_scans.before)
     with recording(watch):
         result = call_model(model, tensors, masks)
+    own = {key: path for key, (path, _) in watched.items()}
     paths = _paths_of_calls(model, tensors, [call.layer for call in watch.calls], roots)
     calls = [
-        RootCall(prefix + path, call, keras_scans.scans_of_call(prefix + path, call))
+        RootCall(
+            prefix + path,
+            prefix + own[id(call.layer)],
+            call,
+            keras_scans.scans_of_call(prefix + path, call),
+        )
         for path, call in zip(paths, watch.calls, strict=True)
     ]
     return Captured(tensors, masks, result, calls, wanted)
@@ -149,29 +161,22 @@ def _paths_of_calls(
         called: the layer of each call, in the order of running.
         roots: the layers' paths.
     """
+    own = {id(root): path for path, root in roots}
     counts: dict[int, int] = {}
     for layer in called:
         counts[id(layer)] = counts.get(id(layer), 0) + 1
-    own = {id(root): path for path, root in roots}
     numbered = {
         key: [own[key] if i == 0 else f"{own[key]}:{i + 1}" for i in range(count)]
         for key, count in counts.items()
     }
-    if any(count > 1 for count in counts.values()):
+    if any(count > 1 for count in counts.values()) or any(":" in path for path in own.values()):
         # Keras may run calls in another order than they are written in, which is what counts.
         with contextlib.suppress(Exception):
             for key, paths in execution_paths(model, x).items():
-                if len(paths) == counts.get(key):
-                    numbered[key] = [own[key] + _number(path) for path in paths]
+                same = key in own and all(names.plain(p) == names.plain(own[key]) for p in paths)
+                if same and len(paths) == counts.get(key):
+                    numbered[key] = list(paths)
     return [numbered[id(layer)].pop(0) for layer in called]
-
-
-def _number(path: str) -> str:
-    """ ":2" of a second call's path; "" of a first's.
-
-    A nested model's second call may be numbered at the model, "encoder:2/lstm".
-    """
-    return next((f":{part.partition(':')[2]}" for part in path.split("/") if ":" in part), "")
 
 
 # --- What goes in ---

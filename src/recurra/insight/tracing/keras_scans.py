@@ -91,6 +91,15 @@ def _state_count(layer: Any, both: int) -> int:
 def _distributed(path: str, layer: Any, x: Array, mask: Array | None) -> list[Scan]:
     """A layer for every item of a sequence of items: batch and items become one axis."""
     rows, inner = x.shape[0] * x.shape[1], layer.layer
+    if any(getattr(each, "stateful", False) for each in inner._flatten_layers()):
+        warnings.warn(
+            f"{path!r} is left out of the trace: TimeDistributed calls its stateful layer item by "
+            "item, each from the states of the one before. Build it with stateful=False to trace "
+            "it.",
+            UserWarning,
+            stacklevel=2,
+        )
+        return []
     folded = x.reshape(rows, *x.shape[2:])
     keep = None if mask is None else mask.reshape(rows, *mask.shape[2:])
     if not is_root(inner):

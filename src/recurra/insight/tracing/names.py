@@ -69,7 +69,7 @@ def wanted(layers: Sequence[Any] | str | None, paths: Mapping[str, str]) -> set[
         return {*paths}
     found: set[str] = set()
     for each in [layers] if isinstance(layers, str) else layers:
-        matches = candidates(plain(str(each)), paths)
+        matches = candidates(str(each), paths) or candidates(plain(str(each)), paths)
         if not matches:
             resolve(str(each), paths, "The model")
         found |= {*matches}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import os
@@ -35,6 +36,7 @@ class LayerTrace(Mapping[str, Any]):
             "hidden_state"; the final states "state_h", "state_c" (batch, units); and, where a loss
             was given, "dhidden_state", "dcell_state" (batch, time_steps, units). For a cell of the
             user's: "input", "hidden_state" (its output), "state_0", "state_1", ... sequences.
+            ConvLSTM's are called as LSTM's and have axes of space beside the filters.
         mask: (batch, time_steps), True where the step is real; None for all.
         go_backwards: whether the layer reads the last step first.
         initial: {"state_h": (batch, units), ...} that the layer started from; empty for zeros.
@@ -53,6 +55,13 @@ class LayerTrace(Mapping[str, Any]):
     def spec(self) -> CellSpec | None:
         """The cell's definition; None for a cell of the user's."""
         return None if self.cell is None else CELLS[self.cell]
+
+    @property
+    def final_states(self) -> tuple[str, ...]:
+        """Names of the states after the last real step, the arrays without an axis of time."""
+        if self.spec is not None:
+            return self.spec.state_outputs
+        return tuple(self.info.get("final", ()))
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.arrays:
@@ -165,9 +174,11 @@ def dims_of(layer: LayerTrace, name: str) -> tuple[str, ...]:
         ('batch', 'time_steps', 'units')
     """
     rank = np.ndim(layer.arrays[name])
-    final = layer.spec is not None and name in layer.spec.state_outputs
-    first = ("batch",) if final else ("batch", "time_steps")
+    first = ("batch",) if name in layer.final_states else ("batch", "time_steps")
     rest = rank - len(first)
+    known = layer.info.get("input_axes" if name == "input" else "axes", ())
+    if len(known) == rest:
+        return first + tuple(known)
     last = "features" if name == "input" else "units"
     return first + tuple(f"axis_{i}" for i in range(rest - 1)) + ((last,) if rest else ())
 
@@ -175,8 +186,9 @@ def dims_of(layer: LayerTrace, name: str) -> tuple[str, ...]:
 def _told(layer: LayerTrace, name: str) -> dict[str, str]:
     """What an array is, for people."""
     told = {"layer": layer.path}
-    if layer.spec is not None and name != "input" and not name.startswith("d"):
-        told["long_name"] = layer.spec.meaning(name)
+    if layer.spec is not None:
+        with contextlib.suppress(KeyError):  # the input, gradients
+            told["long_name"] = layer.spec.meaning(name)
     return told
 
 

@@ -228,10 +228,9 @@ def _check(layer: LayerTrace) -> None:
     hidden = layer.arrays.get("hidden_state")
     if hidden is None or hidden.ndim < 2:
         raise ValueError(f"is damaged: {layer.path!r} has no hidden_state.")
-    final = () if layer.spec is None else layer.spec.state_outputs
     named = dict(layer.arrays) | ({} if layer.mask is None else {"mask": layer.mask})
     for name, array in named.items():
-        axes = 1 if name in final else 2
+        axes = 1 if name in layer.final_states else 2
         if array.shape[:axes] != hidden.shape[:axes]:
             raise ValueError(
                 f"is damaged: {layer.path!r} has {name} of shape {array.shape} beside hidden_state "

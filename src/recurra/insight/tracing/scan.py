@@ -37,6 +37,8 @@ class TracedCell:
         cell: the Keras cell; None of loaded models.
         initial: for a batch's size the states that a cell of the user's starts from, in tensors
             nested as the cell takes them; None for zeros.
+        final: names of the states after the last step, which have no axis of time, among the
+            arrays of a cell without a `kind`.
     """
 
     kind: str | None
@@ -48,6 +50,12 @@ class TracedCell:
     weights: Mapping[str, Array | None] = field(default_factory=dict)
     cell: Any = None
     initial: Callable[[int], Any] | None = None
+    final: tuple[str, ...] = ()
+
+    @property
+    def final_states(self) -> tuple[str, ...]:
+        """Names of the arrays without an axis of time."""
+        return self.final if self.kind is None else CELLS[self.kind].state_outputs
 
 
 @dataclass(frozen=True)
@@ -87,14 +95,13 @@ class Scan:
             arrays = cell.run(x, start or None, mask)
             # In a stack, what is read next: in the order of processing, like x itself.
             above = arrays.pop("sequence")
-            final = () if cell.kind is None else CELLS[cell.kind].state_outputs
             shown = {
-                name: array if name in final else self._turned(array)
+                name: array if name in cell.final_states else self._turned(array)
                 for name, array in ({"input": x} | arrays).items()
             }
-            if not any(np.any(state) for state in start):
-                start = []
-            names = state_names(cell.kind, cell.states)
+            if cell.kind is not None and not any(np.any(state) for state in start):
+                start = []  # as if there were none
+            names = state_names(cell.kind, cell.states, cell.final)
             found.append(
                 LayerTrace(
                     path=path,
@@ -124,11 +131,16 @@ def cell_paths(path: str, count: int) -> list[str]:
     return [path] if count == 1 else [f"{path}/cell_{index}" for index in range(count)]
 
 
-def state_names(kind: str | None, count: int) -> list[str]:
-    """What the initial states of a cell are called: "state_h", or "state_0" for a user's cell."""
-    if kind is not None:
-        return [*CELLS[kind].state_outputs]
-    return [f"state_{index}" for index in range(count)]
+def state_names(kind: str | None, count: int, final: Sequence[str] = ()) -> list[str]:
+    """What the states that a cell starts from are called.
+
+    Args:
+        kind, final: see `TracedCell`.
+        count: how many there are; a user's are called "state_0" and so on.
+    """
+    return list(final if kind is None else CELLS[kind].state_outputs) or [
+        f"state_{index}" for index in range(count)
+    ]
 
 
 def engine_run(config: Config, kernel: Array, recurrent_kernel: Array, bias: Array | None) -> Run:
