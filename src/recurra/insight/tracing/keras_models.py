@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 from keras.src import backend
+from keras.src.backend.common import global_state
 
 from recurra.insight.structure import Structure
 from recurra.insight.structure.keras_models import execution_paths, structure_of_keras
@@ -197,6 +198,8 @@ def _tensor(value: Any) -> Any:
     if backend.is_tensor(value):
         return value
     array = np.asarray(value)
+    if array.dtype.kind not in "biufc":
+        return array  # text, for layers that read it
     if array.dtype == np.float64:  # NumPy's own, not a choice
         array = array.astype(keras.config.floatx())
     return ops.convert_to_tensor(array)
@@ -225,16 +228,23 @@ def call_model(model: Any, x: Any, mask: Any) -> Any:
 @contextlib.contextmanager
 def _unchanged(model: Any) -> Iterator[None]:
     """Put back what running a model changes: states, seeds, counters."""
-    variables = {id(v): v for v in model.non_trainable_variables}
+    variables = []
     for layer in model._flatten_layers():
-        states = tree.flatten(getattr(layer, "states", None))
-        seeds = [each.state for each in getattr(layer, "_seed_generators", ())]
-        variables |= {id(v): v for v in (*states, *seeds) if hasattr(v, "assign")}
-    before = [(v, np.array(ops.convert_to_numpy(v.value))) for v in variables.values()]
+        # Not those of `non_trainable_variables`: frozen weights are among them, and may be large.
+        variables += layer._non_trainable_variables
+        variables += [each.state for each in getattr(layer, "_seed_generators", ())]
+        variables += tree.flatten(getattr(layer, "states", None))
+    shared = global_state.get_global_attribute("global_seed_generator")
+    variables += [] if shared is None else [shared.state]
+    kept = {
+        id(v): (v, np.array(ops.convert_to_numpy(v.value)))
+        for v in variables
+        if hasattr(v, "assign")
+    }
     try:
         yield
     finally:
-        for variable, value in before:
+        for variable, value in kept.values():
             now = np.asarray(ops.convert_to_numpy(variable.value))
             if now.tobytes() != value.tobytes():
                 variable.assign(value)

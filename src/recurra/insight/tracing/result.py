@@ -26,7 +26,11 @@ class LayerTrace(Mapping[str, Any]):
     """One recurrent layer (or direction, or cell of a stack) over the traced batch.
 
     Time runs as in the input, for layers that go backwards too: step t of every array belongs to
-    step t of the input. Masked steps carry the states on; their gates are 0.
+    step t of the input. (A layer's own `return_trace=True` gives the order of processing.) Masked
+    steps carry the states on; their gates are 0.
+
+    `layer["hidden_state"]` is an `xarray.DataArray` with named axes where xarray is installed, else
+    the array; `layer.arrays["hidden_state"]` is always the NumPy array.
 
     Args:
         path: as in `recurra.insight.structure.Node`: "lstm", "bi/forward_layer", "rnn/cell_0".
@@ -76,9 +80,7 @@ class LayerTrace(Mapping[str, Any]):
         return iter(self.arrays)
 
     def __repr__(self) -> str:
-        kind = self.info.get("class_name", self.cell)
-        shapes = ", ".join(f"{name}: {array.shape}" for name, array in self.arrays.items())
-        return f"<LayerTrace {self.path!r} ({kind}), {shapes}>"
+        return f"<LayerTrace {_told_at_length(self)}>"
 
     def __len__(self) -> int:
         return len(self.arrays)
@@ -86,7 +88,10 @@ class LayerTrace(Mapping[str, Any]):
 
 @dataclass(frozen=True, eq=False)
 class Trace(Mapping[str, LayerTrace]):
-    """Every recurrent layer of a model over one batch, by path.
+    """Every recurrent layer of a model over one batch, by path: what `recurra.trace` gives.
+
+    `trace["encoder/lstm"]` is a layer's `LayerTrace`; the end of a path ("lstm") or a layer's own
+    name will do where only one is meant. Iterating gives the paths.
 
     Args:
         layers: in the order in which they run.
@@ -117,36 +122,102 @@ class Trace(Mapping[str, LayerTrace]):
         return len(self.layers)
 
     def __repr__(self) -> str:
-        listed = ", ".join(f"{path!r}: {layer!r}" for path, layer in self.layers.items())
-        return f"<Trace {{{listed}}}>"
+        rows = f"{self.batch} {'row' if self.batch == 1 else 'rows'}"
+        lines = [f"\n  {_told_at_length(layer)}" for layer in self.layers.values()]
+        return f"<Trace of {self.structure.name!r}, {rows}:{''.join(lines) or ' no layers'}>"
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the trace to a file, which `Trace.load` reads; see `saving`."""
+        """Write the trace to a file that `Trace.load` reads, and `numpy.load` too.
+
+        Args:
+            path: of the file; ".npz" is added if it has no such ending. Written whole or not at
+                all.
+
+        Returns:
+            The file's path.
+
+        Raises:
+            OSError: if it cannot be written.
+
+        Example:
+            >>> trace.save("trace.npz")
+            PosixPath('trace.npz')
+        """
         from recurra.insight.tracing.saving import save
 
         return save(self, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Trace:
-        """The trace that `save` wrote."""
+        """Read a trace that `save` wrote; nothing in the file is executed.
+
+        Args:
+            path: of the file.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it is no trace, is damaged, or was written by a newer version.
+
+        Example:
+            >>> recurra.insight.Trace.load("trace.npz")["lstm"]["hidden_state"].shape
+            (4, 24, 64)
+        """
         from recurra.insight.tracing.saving import load
 
         return load(path)
 
     def summary(self, **options: Any) -> Any:
-        """Saturated gates, dead units, memory lengths, norms; see `summary`."""
+        """What the numbers say of each layer and unit.
+
+        Saturated gates, dead and constant units, how many steps a unit remembers, norms over time
+        and, where a loss was given, how the gradient flows. Padded steps count nowhere.
+
+        Args:
+            **options: see `recurra.insight.tracing.summary.summarize`.
+
+        Returns:
+            A `recurra.insight.tracing.summary.Summary`: text when printed, `to_dict()` for
+            programs.
+
+        Example:
+            >>> print(trace.summary())
+        """
         from recurra.insight.tracing.summary import summarize
 
         return summarize(self, **options)
 
     def plot(self, *args: Any, **options: Any) -> Any:
-        """A matplotlib figure; see `recurra.insight.plotting`."""
+        """Heat maps, traces of units, norms as a matplotlib figure.
+
+        Args:
+            *args, **options: see `recurra.insight.plotting.plot`.
+
+        Returns:
+            A `matplotlib.figure.Figure`.
+
+        Raises:
+            ImportError: if matplotlib is not installed.
+
+        Example:
+            >>> trace.plot("lstm", row=0).savefig("lstm.png")
+        """
         from recurra.insight.plotting import plot
 
         return plot(self, *args, **options)
 
     def report(self, path: str | os.PathLike[str], **options: Any) -> Path:
-        """One offline page; see `recurra.insight.report.write_report`."""
+        """Write one page for a browser that shows the trace, to look through; needs no network.
+
+        Args:
+            path: of the file.
+            **options: labels, tokens, title and others, see `recurra.insight.report.write_report`.
+
+        Returns:
+            The file's path.
+
+        Example:
+            >>> trace.report("report.html", labels=["first", "second"])
+        """
         from recurra.insight.report import write_report
 
         return write_report(self, path, **options)
@@ -155,6 +226,17 @@ class Trace(Mapping[str, LayerTrace]):
     def batch(self) -> int:
         """How many rows were traced."""
         return len(next(iter(self.inputs.values()))) if self.inputs else 0
+
+
+def _told_at_length(layer: LayerTrace) -> str:
+    """A layer's arrays, those of one shape together."""
+    groups: list[tuple[tuple[int, ...], list[str]]] = []
+    for name, array in layer.arrays.items():
+        if not groups or groups[-1][0] != array.shape:
+            groups.append((array.shape, []))
+        groups[-1][1].append(name)
+    listed = "; ".join(f"{', '.join(names)} {shape}" for shape, names in groups)
+    return f"{layer.path!r} ({layer.info.get('class_name') or layer.cell}): {listed}"
 
 
 def labelled(layer: LayerTrace, name: str) -> Any:

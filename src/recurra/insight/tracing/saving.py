@@ -29,7 +29,7 @@ MAX_BYTES = 2**36
 
 _DESCRIPTION = "trace.json"
 _MOST_DESCRIPTION = 2**28
-_KINDS = "biuf"
+_KINDS = "biufSU"
 
 
 def save(trace: Trace, path: str | os.PathLike[str]) -> Path:
@@ -56,7 +56,7 @@ def save(trace: Trace, path: str | os.PathLike[str]) -> Path:
 
     def keep(place: str, values: Mapping[str, Array]) -> dict[str, str]:
         members = {name: f"{place}/{len(arrays) + i}" for i, name in enumerate(values)}
-        arrays.update((members[name], np.asarray(array)) for name, array in values.items())
+        arrays.update((members[name], _storable(array)) for name, array in values.items())
         return members
 
     description = {
@@ -97,6 +97,15 @@ def save(trace: Trace, path: str | os.PathLike[str]) -> Path:
         os.unlink(temporary)
         raise
     return target
+
+
+def _storable(array: Array) -> Array:
+    """An array that needs no pickle: text from a framework comes as objects."""
+    array = np.asarray(array)
+    if array.dtype.kind != "O":
+        return array
+    texts = [v.decode(errors="replace") if isinstance(v, bytes) else str(v) for v in array.flat]
+    return np.array(texts, str).reshape(array.shape)
 
 
 def _plain(value: Any) -> Any:
@@ -205,7 +214,7 @@ def _array(archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], nam
             raise ValueError(f"is damaged: {name}.npy is no array ({error}).") from error
         size = info.file_size - file.tell()
         if dtype.kind not in _KINDS or any(n < 0 for n in shape):
-            raise ValueError(f"is damaged: {name}.npy holds {dtype}; expected numbers.")
+            raise ValueError(f"is damaged: {name}.npy holds {dtype}; expected numbers or text.")
         count = 1
         for extent in shape:
             count *= int(extent)
