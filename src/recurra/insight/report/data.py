@@ -276,10 +276,7 @@ def _model(trace: Trace) -> dict[str, Any]:
 def _diagram(trace: Trace, notes: list[str]) -> str:
     if not trace.structure.nodes:
         return ""
-    try:
-        from recurra.insight.diagram import diagram_svg
-    except ImportError:  # not there yet
-        return ""
+    from recurra.insight.diagram import diagram_svg
 
     svg = diagram_svg(trace.structure)
     if len(svg) > _MAX_DIAGRAM:
