@@ -120,6 +120,7 @@ def assemble(
                 recurrent=_with_features(call),
                 mask_role=call.mask_role,
                 config=call.config,
+                operation=call.operation,
             )
         )
         counted.add(call.layer)

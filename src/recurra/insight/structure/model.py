@@ -133,6 +133,7 @@ class Node:
     parameters: of the layer; 0 for further calls of the same layer.
     mask_role: see `MaskRole`.
     config: what else is worth telling: {"mask_zero": True}, {"units": 4, "activation": "relu"}.
+    operation: whether it is a function of `keras.ops`, not a layer.
     """
 
     path: str
@@ -146,6 +147,7 @@ class Node:
     recurrent: Recurrent | None = None
     mask_role: MaskRole = "none"
     config: Mapping[str, Any] = field(default_factory=dict)
+    operation: bool = False
 
 
 @dataclass(frozen=True)
