@@ -164,5 +164,25 @@ def _show(explanation: Any) -> None:
         from rich.console import Console
 
         Console(highlight=False).print(explanation)
-    else:
-        print(explanation)
+        return
+    text = str(explanation)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = text.translate(_PLAIN).encode("ascii", "replace").decode()
+    print(text)
+
+
+_PLAIN = {
+    ord(sign): plain
+    for sign, plain in {
+        "→": "->",
+        "←": "<-",
+        "·": "*",
+        "∘": "o",
+        "│": "|",
+        "┆": ":",
+        "…": "...",
+    }.items()
+}
+"""Signs for streams that have none of ours, as some on Windows."""

@@ -40,16 +40,21 @@ STYLE = """
 .recurra-explain td:last-child{white-space:normal;padding-right:0}
 .recurra-explain th{font-weight:400;opacity:.75}
 .recurra-explain .k-name{font-weight:650}
-.recurra-explain .k-name,.recurra-explain .k-shape,.recurra-explain .k-code,
+.recurra-explain .k-name,.recurra-explain .k-plain,
+.recurra-explain .k-shape,.recurra-explain .k-code,
 .recurra-explain .k-rail{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,
  "DejaVu Sans Mono",monospace;font-size:.93em}
 .recurra-explain .k-rail{white-space:pre}
+.recurra-explain .k-number{text-align:right;font-variant-numeric:tabular-nums}
 .recurra-explain .k-dim{opacity:.75}
-.recurra-explain .k-good::before{content:"\\25CF ";color:#2e9e5b}
-.recurra-explain .k-bad::before{content:"\\25B2 ";color:#c98500}
-.recurra-explain .k-error::before{content:"\\25A0 ";color:#d64545}
+.recurra-explain .k-good::before{content:"\\25CF\\A0";color:#2e9e5b}
+.recurra-explain .k-bad::before{content:"\\25B2\\A0";color:#c98500}
+.recurra-explain .k-error::before{content:"\\25A0\\A0";color:#d64545}
 .recurra-explain .k-error,.recurra-explain .k-bad,.recurra-explain .k-good{font-weight:600}
-@media (max-width:640px){.recurra-explain td:last-child{min-width:14em}
+@media (max-width:640px){.recurra-explain table.bare tr{display:block;margin-bottom:.25em}
+ .recurra-explain table.bare td{display:inline-block;padding-right:.9em}
+ .recurra-explain table.bare td:last-child{display:block;padding-left:.9em}
+ .recurra-explain table.bare td:empty{display:none}
  .recurra-explain h3 small,.recurra-explain h2 small{display:block;margin-left:0}}
 @media print{.recurra-explain .scroll,.recurra-explain pre{overflow:visible}}
 """
@@ -65,7 +70,7 @@ _PAGE = """<!doctype html>
 .recurra-diagram{{overflow-x:auto;margin:1em 0}}{style}</style>
 </head>
 <body>
-{diagram}{body}
+{body}
 </body>
 </html>
 """
@@ -81,19 +86,19 @@ def page(documents: list[Document], diagram: str = "") -> str:
 
     Args:
         documents: one after the other.
-        diagram: an SVG to put above them.
+        diagram: an SVG to put under the first one's title.
     """
-    above = f'<div class="recurra-diagram">{diagram}</div>\n' if diagram else ""
+    drawn = f'<div class="recurra-diagram">{diagram}</div>' if diagram else ""
     return _PAGE.format(
         title=escape(documents[0].title),
         style=STYLE,
-        diagram=above,
-        body="\n".join(map(_body, documents)),
+        body="\n".join(_body(each, drawn * (each is documents[0])) for each in documents),
     )
 
 
-def _body(document: Document) -> str:
+def _body(document: Document, diagram: str = "") -> str:
     parts = [f'<div class="recurra-explain"><h2>{_head(document.title, document.aside)}</h2>']
+    parts.append(diagram)
     parts += map(_section, document.sections)
     if document.foot:
         parts.append(f'<p class="k-dim">{_inline(document.foot)}</p>')
@@ -130,7 +135,8 @@ def _table(table: Table) -> str:
         for row in table.rows
     )
     head = f"<thead><tr>{head}</tr></thead>" if head else ""
-    return f'<div class="scroll"><table>{head}<tbody>{rows}</tbody></table></div>'
+    kind = "" if head else ' class="bare"'
+    return f'<div class="scroll"><table{kind}>{head}<tbody>{rows}</tbody></table></div>'
 
 
 def _cell(cell: Any, kind: str) -> str:

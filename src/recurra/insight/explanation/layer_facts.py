@@ -258,11 +258,13 @@ def _options(
                 "states, to start another layer or the next call from.",
             )
         )
-    if not inner.return_trace and inner.cells and inner.cells[-1].cell is not None:
+    if inner.return_trace or not inner.cells or inner.cells[-1].cell is None:
+        return found
+    if layer.library == "recurra" and len(layer.cells) == 1:
         found.append(
-            (
-                "recurra.trace(model, x)",
-                "every gate and state of every step, of the layer as it is.",
-            )
+            ("return_trace=True", "also every gate and state of every step, from the same call.")
         )
+    found.append(
+        ("recurra.trace(model, x)", "every gate and state of every step, of the layer as it is.")
+    )
     return found

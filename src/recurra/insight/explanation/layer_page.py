@@ -94,14 +94,13 @@ def _returns(facts: LayerFacts) -> Section:
 
 
 def _because(facts: LayerFacts) -> str:
-    """How many things come, and for which steps, with the arguments that make it so."""
+    """How many things come, with the arguments that make it so."""
     layer = facts.leaf.layer
     count = len(facts.results.names)
-    number = "one array" if count == 1 else f"{count} results"
     names = [name for name in ("return_state", "return_trace") if getattr(layer, name)]
     why = " and ".join(f"{name}=True" for name in names) or "return_state=False"
-    steps = "every step" if layer.return_sequences else "the last step"
-    return f"{number} ({why}), the output of {steps} (return_sequences={layer.return_sequences})"
+    number = "one array" if count == 1 else f"{count} results" if names[1:] else f"{count} arrays"
+    return f"{number}, because {why}"
 
 
 def _result(result: Result) -> tuple[str, str, str]:
@@ -188,7 +187,7 @@ def _step(cell: CellFacts, leaf: LayerFacts, starts: str) -> Section:
         title,
         tuple(content),
         f"each of the {cell.units} units computes {values} from {x} ({leaf.shape[0]}, "
-        f"{cell.features}) and the last step's {symbols} ({leaf.shape[0]}, {cell.units})",
+        f"{cell.features}) and the previous step's {symbols} ({leaf.shape[0]}, {cell.units})",
     )
 
 

@@ -192,7 +192,7 @@ def _steps(
                 index,
                 _output_name(node, i, several),
                 shapes,
-                meanings[i].meaning if i < len(meanings) and meanings[i].kind != "trace" else "",
+                meanings[i].brief if i < len(meanings) and meanings[i].kind != "trace" else "",
             )
             for i, index in enumerate(node.outputs)
         )

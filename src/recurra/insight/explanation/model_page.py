@@ -67,7 +67,7 @@ def _step_rows(step: Step, following: Step | None) -> list[tuple[str | Part, ...
         title += f" ← {', '.join(step.reads)}"
     if step.note:
         title += f"; {step.note}"
-    kind = "name" if step.recurrent else "text"
+    kind = "name" if step.recurrent else "plain"
     name = f"… {step.count} layers" if step.count > 1 else step.path
     rows: list[tuple[str | Part, ...]] = [(Part(name, kind), title)]
     width = max((len(made.name) for made in step.made), default=0)
@@ -135,7 +135,7 @@ def _layers(facts: ModelFacts) -> Section:
             "name",
             "text",
             "shape",
-            "text",
+            "number",
             "dim",
             head=("layer", "class", "output", "parameters", ""),
         )

@@ -6,6 +6,7 @@ unpacked into, so that anybody can try them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -27,6 +28,11 @@ class Result:
     shape: SymbolicShape
     kind: str
     meaning: str
+
+    @property
+    def brief(self) -> str:
+        """The meaning without the arguments that make it so, for the way of the data."""
+        return re.sub(r" \(return_sequences=\w+\)", "", self.meaning)
 
     def to_dict(self) -> dict[str, Any]:
         """As what JSON can hold."""
@@ -120,6 +126,7 @@ def _plain(layer: Recurrent, shape: SymbolicShape, output: SymbolicShape, masked
     meaning = f"{what} of every step" if layer.return_sequences else f"{what} after {last}"
     if layer.return_sequences and layer.go_backwards:
         meaning += ", in the order of reading: `output[:, 0]` is the input's last step"
+    meaning += f" (return_sequences={layer.return_sequences})"
     results = [Result("output", output, "output", f"{meaning}.")]
     states = _states(layer, stack, output, last)
     names: tuple[str, ...] = ("output",)

@@ -71,7 +71,7 @@ def _places(structure: Structure, node: Node) -> list[str]:
             continue
         place = maker.outputs.index(index)
         name = maker.output_names[place] if place < len(maker.output_names) else ""
-        found.append(f"`{maker.path}`" + (f".{name}" if len(maker.outputs) > 1 and name else ""))
+        found.append(f"`{maker.path}.{name}`" if name and maker.outputs[1:] else f"`{maker.path}`")
     return found
 
 

@@ -31,6 +31,7 @@ _STYLES = {
     "name": "bold cyan",
     "shape": "green",
     "code": "cyan",
+    "plain": "",
     "dim": "dim",
     "good": "green",
     "bad": "yellow",
@@ -92,7 +93,8 @@ def _section(section: Section, width: int) -> Iterator[Any]:
 
 
 def _heading(title: str, aside: str, width: int, style: str) -> Any:
-    words = Words(title, style)
+    words = Words()
+    words.append(title, style)
     if not aside:
         return words
     if cell_len(title) + 3 + cell_len(aside.replace("`", "")) <= width:
@@ -162,7 +164,8 @@ def _table(table: Table, width: int) -> Any:
     for index in range(count):
         wraps = index == count - 1
         head = table.head[index] if table.head else ""
-        grid.add_column(head, overflow="fold", no_wrap=not wraps, min_width=None)
+        justify: Any = "right" if table.kinds[index] == "number" else "left"
+        grid.add_column(head, overflow="fold", no_wrap=not wraps, justify=justify)
     if not hangs:
         for row in rows:
             grid.add_row(*row)

@@ -1,0 +1,474 @@
+"""`recurra.explain`: what it says is tried out on the layers and models themselves."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import re
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import insight_zoo
+import quick_weights
+import recurra
+from recurra.cells import CELLS
+from recurra.insight import lint, structure_of
+from recurra.insight.structure import Cell, Node, Recurrent, Structure, Tensor
+from recurra.layers import (
+    GRU,
+    LSTM,
+    RNN,
+    ConvLSTM1D,
+    GRUCell,
+    LSTMCell,
+    Masking,
+    SimpleRNN,
+    SimpleRNNCell,
+    TimeDistributed,
+)
+
+BATCH, STEPS, FEATURES, ITEMS = 3, 6, 4, 2
+
+
+def layers(L: Any) -> dict[str, Any]:
+    """Recurrent layers of a library in many settings, all returning their states."""
+    both = {"return_sequences": True, "return_state": True}
+    return {
+        "lstm": L.LSTM(5, return_state=True),
+        "lstm sequences": L.LSTM(5, **both),
+        "lstm backwards": L.LSTM(5, go_backwards=True, **both),
+        "lstm zeros": L.LSTM(5, zero_output_for_mask=True, **both),
+        "gru": L.GRU(5, activation="relu", **both),
+        "gru before": L.GRU(5, reset_after=False, use_bias=False, return_state=True),
+        "rnn": L.SimpleRNN(5, **both),
+        "cell": L.RNN(L.GRUCell(5), **both),
+        "stack": L.RNN([L.LSTMCell(4), L.GRUCell(5), L.SimpleRNNCell(5)], **both),
+        "two lstms": L.RNN([L.LSTMCell(4), L.LSTMCell(5)], return_state=True),
+        "concat": L.Bidirectional(L.LSTM(5, return_state=True)),
+        "concat sequences": L.Bidirectional(L.LSTM(5, **both)),
+        "sum": L.Bidirectional(L.GRU(5, return_state=True), merge_mode="sum"),
+        "ave": L.Bidirectional(L.GRU(5, return_state=True), merge_mode="ave"),
+        "mul": L.Bidirectional(L.GRU(5, return_state=True), merge_mode="mul"),
+        "apart": L.Bidirectional(L.SimpleRNN(5, **both), merge_mode=None),
+        "unlike": L.Bidirectional(
+            L.LSTM(5, return_state=True),
+            backward_layer=L.LSTM(3, return_state=True, go_backwards=True),
+        ),
+    }
+
+
+LIBRARIES = {"recurra": recurra.layers, "keras": keras.layers}
+TRIED = [
+    *(("recurra", name) for name in layers(recurra.layers)),
+    # Compiled by the host, one by one: slow.
+    *(("keras", name) for name in ("lstm sequences", "stack", "concat sequences")),
+]
+
+
+no_random_weights = quick_weights.no_random_weights
+
+
+def padded() -> np.ndarray:
+    """Sequences of which one ends and one begins in padding, zeros."""
+    x = np.random.default_rng(0).normal(size=(BATCH, STEPS, FEATURES)).astype("float32")
+    x[1, 4:], x[2, :2] = 0, 0
+    return x
+
+
+def model_of(layer: Any, x: np.ndarray, *, masked: bool = True) -> Any:
+    """A model of one layer behind a Masking, with random weights."""
+    inputs = keras.Input((None, *x.shape[2:]))
+    outputs = layer(Masking()(inputs) if masked else inputs)
+    flat = keras.tree.flatten(outputs)
+    random = np.random.default_rng(1)
+    for weight in layer.weights:
+        weight.assign(random.normal(scale=0.6, size=tuple(weight.shape)).astype("float32"))
+    return keras.Model(inputs, flat)
+
+
+def returned(model: Any, layer: Any, x: np.ndarray, names: tuple[str, ...]) -> dict[str, Any]:
+    """What a layer's call is unpacked into, as arrays by the names that the explanation gives."""
+    mask = model.layers[1].compute_mask(x) if len(model.layers) > 2 else None
+    results = layer(x, mask=mask)
+    results = [results] if hasattr(results, "shape") else list(results)
+    assert len(results) == len(names)
+    return dict(
+        zip(names, keras.tree.map_structure(keras.ops.convert_to_numpy, results), strict=True)
+    )
+
+
+@pytest.fixture(scope="module")
+def explained() -> dict[tuple[str, str], Any]:
+    """For each layer its explanation inside of a masked model, and what it returns."""
+    found: dict[tuple[str, str], Any] = {}
+    x = padded()
+    for library, namespace in LIBRARIES.items():
+        for name, layer in layers(namespace).items():
+            if (library, name) not in TRIED:
+                continue
+            model = model_of(layer, x)
+            facts = recurra.explain(model)[layer.name].facts
+            found[library, name] = facts, returned(model, layer, x, facts.results.names)
+    return found
+
+
+every_layer = pytest.mark.parametrize(("library", "name"), TRIED)
+
+
+@every_layer
+def test_results_have_the_names_and_shapes_that_are_told(explained, library, name):
+    facts, values = explained[library, name]
+    for result in facts.results.results:
+        value = eval(result.name, {}, values)
+        shape = [{"B": BATCH, "T": STEPS}.get(size, size) for size in result.shape]
+        assert list(value.shape) == shape, result.name
+    flat = [a for value in values.values() for a in keras.tree.flatten(value)]
+    assert len(flat) == len(facts.results.results)
+
+
+@every_layer
+def test_what_is_said_to_be_equal_is_equal_and_differs_only_where_it_is_said(
+    explained, library, name
+):
+    facts, values = explained[library, name]
+    for equality in facts.results.equalities:
+        left, right = (eval(side, {}, values) for side in (equality.left, equality.right))
+        same = np.isclose(left, right, atol=1e-6).reshape(BATCH, -1).all(axis=1)
+        differs = {"": [], "ends": [1], "begins": [2]}[
+            next((word for word in ("ends", "begins") if word in equality.unless), "")
+        ]
+        assert list(np.flatnonzero(~same)) == differs, (equality, same)
+
+
+def test_layers_that_return_states_tell_what_is_equal(explained):
+    for (library, name), (facts, _) in explained.items():
+        both = name in ("concat", "concat sequences", "apart", "unlike")
+        assert len(facts.results.equalities) == (2 if both else 1), (library, name)
+
+
+# --- The step, the weights and the count ---
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "gru before", "rnn"])
+def test_the_printed_equations_with_the_printed_columns_compute_the_layer(name):
+    layer = layers(recurra.layers)[name]
+    x = padded()[:, :1]
+    model_of(layer, x, masked=False)
+    (cell,) = recurra.explain(layer).facts.cells
+    arrays = dict(zip([w.name for w in cell.weights], layer.get_weights(), strict=True))
+    values: dict[str, Any] = {
+        "x": x[:, 0],
+        "tanh": np.tanh,
+        "relu": lambda v: np.maximum(v, 0),
+        "sigmoid": lambda v: 1 / (1 + np.exp(-v)),
+    }
+    random = np.random.default_rng(2)
+    states = [random.normal(size=(BATCH, 5)).astype("float32") for _ in cell.states]
+    values |= {state.symbol: value for state, value in zip(cell.states, states, strict=True)}
+    for block in cell.blocks:
+        start, stop = map(int, block.columns.split(":"))
+        for weight in cell.weights:
+            array = arrays[weight.name][..., start:stop]
+            letters = weight.letter.split(", ")
+            for letter, part in zip(letters, array if len(letters) > 1 else [array], strict=True):
+                values[f"{letter}_{block.symbol}"] = values[letter] = part
+    for line in cell.lines:
+        formula = line.formula.replace("·", "@").replace("∘", "*").replace("'", "_after")
+        values[line.symbol.replace("'", "_after")] = eval(formula, {}, values)
+        used = [n for n in line.needs if n.replace("'", "_after") in values]
+        assert len(used) == len(line.needs) > 0
+    results = layer(x, initial_state=states)
+    for place, state in enumerate(cell.states, 1):
+        mine = values[f"{state.symbol}_after"]
+        assert np.allclose(results[place], mine, atol=1e-5), state
+
+
+@every_layer
+def test_parameters_are_counted_as_the_formula_says(explained, library, name):
+    facts, _ = explained[library, name]
+    assert facts.parameters == eval(facts.numbers.replace("·", "*"))
+    if facts.formula:
+        leaf = facts.leaf.cells[0]
+        count = eval(facts.formula.replace("·", "*"), {"U": leaf.units, "F": leaf.features})
+        assert count == facts.parameters
+    written = sum(
+        w.count for part in (facts.parts or [facts]) for c in part.cells for w in c.weights
+    )
+    assert written == facts.parameters
+
+
+def test_the_count_is_that_of_the_layer():
+    layer = LSTM(64)
+    layer.build((None, None, 8))
+    text = recurra.explain(layer).text(80)
+    assert "4·(U·(F+U)+U) = 4·(64·(8+64)+64) = 18,688 parameters" in text
+    assert layer.count_params() == 18_688
+
+
+def test_what_is_not_built_is_told_in_letters_and_with_data_in_numbers():
+    layer = GRU(7, use_bias=False, name="gru")
+    facts = recurra.explain(layer).facts
+    assert facts.shape == ("B", "T", "F")
+    assert facts.results.results[0].shape == ("B", 7)
+    assert (facts.formula, facts.numbers, facts.parameters) == ("3·U·(F+U)", "3·7·(F+7)", None)
+    assert [weight.shape for weight in facts.cells[0].weights] == [("F", 21), (7, 21)]
+    assert "+ b" not in recurra.explain(layer).text()
+    facts = recurra.explain(layer, np.zeros((2, 9, 3), "float32")).facts
+    assert facts.shape == (2, 9, 3)
+    assert facts.parameters == 3 * 7 * (3 + 7)
+    assert not layer.built
+
+
+@pytest.mark.parametrize("cell", [LSTMCell(3), GRUCell(3), SimpleRNNCell(3)])
+def test_cells_are_explained(cell):
+    facts = recurra.explain(cell).facts
+    assert facts.cells[0].class_name == type(cell).__name__
+    assert not cell.built
+    assert [line.name for line in facts.cells[0].lines][-1] == "hidden_state"
+
+
+def test_custom_activations_are_named_where_they_are_used():
+    def bent(x):
+        return x / 2
+
+    text = recurra.explain(LSTM(3, activation=bent, recurrent_activation="hard_sigmoid")).text(120)
+    assert "bent(x·W_g + h·R_g + b_g)" in text
+    assert "o ∘ bent(c')" in text
+    assert "hard_sigmoid(x·W_i" in text
+    assert "activation=bent is not compiled into the engine" in " ".join(text.split())
+
+
+def test_a_cell_of_the_users_is_told_as_far_as_it_is_known():
+    layer = RNN(insight_zoo.MinimalCell(4), return_state=True, name="own")
+    layer.build((None, None, 3))
+    explanation = recurra.explain(layer)
+    assert explanation.facts.parameters == layer.count_params()
+    assert explanation.facts.results.equalities == ()
+    text = explanation.text(80)
+    assert "Keras's own scan" in text
+    assert "State 0 of MinimalCell" in text
+
+
+def test_convolutions_have_their_own_shapes():
+    layer = ConvLSTM1D(6, 3, return_state=True, name="conv")
+    x = np.zeros((2, 7, 9, 1), "float32")
+    facts = recurra.explain(keras.Model(i := keras.Input(x.shape[1:]), layer(i)))["conv"].facts
+    values = [np.asarray(value) for value in layer(x)]
+    shapes = [("B", *value.shape[1:]) for value in values]
+    assert [result.shape for result in facts.results.results] == shapes
+    assert facts.results.names == ("output", "state_h", "state_c")
+
+
+def test_items_have_a_letter_of_their_own():
+    layer = TimeDistributed(LSTM(3, return_state=True), name="items")
+    inputs = keras.Input((None, None, FEATURES))
+    facts = recurra.explain(keras.Model(inputs, list(layer(inputs))))["items"].facts
+    assert facts.shape == ("B", "N", "T", FEATURES)
+    x = np.random.default_rng(0).normal(size=(BATCH, ITEMS, STEPS, FEATURES)).astype("float32")
+    values = dict(zip(facts.results.names, layer(x), strict=True))
+    for result in facts.results.results:
+        sizes = {"B": BATCH, "N": ITEMS}
+        assert values[result.name].shape == tuple(sizes.get(s, s) for s in result.shape)
+    assert [(e.left, e.right) for e in facts.results.equalities] == [("output", "state_h")]
+
+
+def test_the_trace_is_among_the_results():
+    layer = LSTM(3, return_trace=True)
+    values = layer(padded())
+    facts = recurra.explain(layer).facts
+    assert facts.results.names == values._fields
+    assert "forget_gate" in facts.results.results[-1].meaning
+
+
+# --- Models ---
+
+
+@pytest.mark.parametrize("name", insight_zoo.MODELS)
+def test_every_model_is_explained_in_any_width_and_for_programs(name):
+    case = insight_zoo.made(name)
+    explanation = recurra.explain(case.model)
+    structure = explanation.structure
+    assert list(explanation.facts.layers) or not structure.recurrent()
+    paths = [path for node in structure.recurrent() for path, _ in node.recurrent.leaves(node.path)]
+    assert set(paths) <= set(explanation)
+    for width in (60, 80, 120):
+        for detail in ("brief", "normal", "full"):
+            lines = explanation.text(width, detail=detail).splitlines()
+            assert max(map(len, lines)) <= width
+            assert not any("\x1b" in line or line != line.rstrip() for line in lines)
+    data = json.loads(json.dumps(explanation.to_dict()))
+    assert [layer["path"] for layer in data["layers"]] == [n.path for n in structure.recurrent()]
+    counted = {node.path: node.parameters for node in structure.recurrent() if node.parameters}
+    told = {layer["path"]: layer["parameters"]["count"] for layer in data["layers"]}
+    assert counted.items() <= told.items()
+    for step in data["way"]:
+        assert step["path"] in explanation.text(200)
+    Balanced().check(explanation.html(detail="full"))
+    Balanced().check(explanation._repr_html_())
+
+
+class Balanced(html.parser.HTMLParser):
+    """Checks that every element that is opened is closed, in order."""
+
+    def check(self, text: str) -> list[str]:
+        self.open: list[str] = []
+        self.seen: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.open
+        return self.seen
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.seen.append(tag)
+        if tag not in ("meta", "br", "path", "rect", "line", "circle", "use", "polygon"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: Any) -> None:
+        self.seen.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.open:
+            assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def translator() -> Any:
+    return recurra.explain(insight_zoo.made("translator").model)
+
+
+def test_the_way_of_the_data_keeps_chains_together(translator):
+    paths = [step.path for step in translator.facts.steps]
+    assert paths.index("encoder") == paths.index("embedding") + 1
+    assert paths.index("target") > paths.index("encoder")
+    assert paths.index("words") == paths.index("decoder") + 1
+    shapes = {step.path: step.made[0].shape for step in translator.facts.steps}
+    assert shapes["source"] == ("B", "T")
+    assert shapes["target"] == ("B", "T2")
+    assert shapes["decoder"] == ("B", "T2", 5)
+
+
+def test_states_say_who_starts_from_whom_and_which_are_unused(translator):
+    text = " ".join(translator.text(80).split())
+    assert "decoder starts from given states: state_h ← encoder.state_h, state_c ← enc" in text
+    assert "encoder starts from zeros at every call." in text
+    assert "Returned, but unused: state_h, state_c of decoder." in text
+
+
+def test_masks_are_followed_from_their_start_to_the_loss(translator):
+    masks = translator.facts.masks
+    assert masks[0].startswith("`embedding` makes it: steps whose index is 0")
+    assert masks[1].startswith("`encoder` uses it: padded steps change nothing. It ends there.")
+    missed = next(sentence for sentence in masks if sentence.startswith("`decoder`"))
+    assert "does not get it: it is called on states too" in missed
+    assert masks[-1].startswith("The output of `words` still has it: losses")
+    # A decoder that does not get the mask reads padded steps: its last step is the last one.
+    assert "after the last step" in translator["decoder"].facts.results.states[0].meaning
+    assert "after the last real step" in translator["encoder"].facts.results.states[0].meaning
+
+
+@pytest.mark.filterwarnings("ignore:Layer 'conv'.*masking")
+def test_a_mask_that_is_lost_before_a_recurrent_layer_is_told():
+    x = keras.Input((None, 3))
+    y = keras.layers.Conv1D(3, 2, name="conv")(Masking(name="masking")(x))
+    facts = recurra.explain(keras.Model(x, LSTM(3, name="top")(y))).facts
+    assert "`conv` (Conv1D) loses it, so `top` takes padded steps for real ones." in facts.masks
+
+
+def test_long_models_are_told_shorter():
+    x = y = keras.Input((None, 3), name="x")
+    for index in range(40):
+        y = keras.layers.Dense(3, name=f"dense_{index}")(y)
+    model = keras.Model(x, SimpleRNN(3, name="rnn")(y))
+    explanation = recurra.explain(model)
+    assert "… 40 layers" in explanation.text(80)
+    assert "dense_7" not in explanation.text(80)
+    assert "dense_7" in explanation.text(80, detail="full")
+
+
+def test_layers_are_found_by_path_last_part_or_name():
+    explanation = recurra.explain(insight_zoo.made("directions").model)
+    part = explanation["mul/forward_layer"]
+    assert part.facts.path == "mul/forward_layer"
+    assert explanation[part.facts.layer.layer_name].facts.path == "mul/forward_layer"
+    with pytest.raises(KeyError, match="'forward_layer' can be 'sum/forward_layer' or"):
+        explanation["forward_layer"]
+    with pytest.raises(KeyError, match=r"No recurrent layer 'sums'; there are sum, "):
+        explanation["sums"]
+
+
+def test_findings_are_those_of_lint():
+    model = insight_zoo.made("backwards").model
+    explanation = recurra.explain(model)
+    assert list(explanation.findings) == lint(structure_of(model))
+    assert len(explanation.findings) > 0
+    text = " ".join(explanation.text(80).split())
+    for finding in explanation.findings:
+        assert finding.code in text
+        assert " ".join(finding.advice.split()) in text
+    assert all(f.where == "down" for f in explanation["down"].findings)
+    assert len(explanation["down"].findings) > 0
+
+
+def test_a_loaded_model_and_its_file_are_explained_alike(tmp_path):
+    case = insight_zoo.made("masked_classifier")
+    case.model.save(tmp_path / "m.keras")
+    kept = recurra.explain(case.model).to_dict()
+    for other in (recurra.load(tmp_path / "m.keras"), str(tmp_path / "m.keras")):
+        loaded = recurra.explain(other).to_dict()
+        for one, two in zip(kept["layers"], loaded["layers"], strict=True):
+            for key in ("path", "input", "call", "returns", "equal", "states", "parameters"):
+                assert one[key] == two[key]
+        assert loaded["masks"] == kept["masks"]
+        assert [s["path"] for s in loaded["way"]] == [s["path"] for s in kept["way"]]
+
+
+# --- How it is shown ---
+
+
+def test_names_are_shown_as_text_in_html():
+    name = "<img src=x onerror=alert(1)>&"
+    spec = CELLS["lstm"]
+    cell = Cell("cell", "LSTMCell", "lstm", 2, 3, weights=spec.weight_shapes(3, 2))
+    layer = Recurrent("LSTM", "recurra", cells=(cell,), engine="cpu", reason=name)
+    tensors = (Tensor(0, name, (None, None, 3)), Tensor(1, name, (None, 2)))
+    node = Node(name, "LSTM", (0,), (1,), recurrent=layer, parameters=48)
+    structure = Structure(name, "Functional", tensors, (node,), (0,), (1,), gaps=(name,))
+    explanation = recurra.explain(structure)
+    for text in (explanation.html(detail="full"), explanation._repr_html_()):
+        assert "<img" not in text
+        assert "&lt;img src=x onerror=alert(1)&gt;&amp;" in text
+    assert name in explanation.text(120)
+
+
+def test_colours_come_from_rich_alone():
+    from rich.console import Console
+
+    explanation = recurra.explain(LSTM(3))
+    console = Console(width=80, force_terminal=True, color_system="standard", record=True)
+    with console.capture() as capture:
+        console.print(explanation)
+    assert "\x1b[" in capture.get()
+    assert "\x1b" not in str(explanation)
+    assert repr(explanation) == str(explanation)
+    coloured = explanation.text(80, colour=True)
+    bare = re.sub(r"\x1b\[[\d;]*m", "", coloured)
+    assert [line.rstrip() for line in bare.splitlines()] == explanation.text(80).splitlines()
+
+
+def test_the_page_needs_nothing_from_outside():
+    page = recurra.explain(insight_zoo.made("tagger").model).html()
+    assert page.startswith("<!doctype html>")
+    assert not re.findall(r"(?:src|href)\s*=\s*[\"']?(?:https?:)?//", page)
+    assert "<script" not in page
+
+
+def test_what_cannot_be_explained_says_what_can():
+    with pytest.raises(TypeError, match="got the class LSTM; expected a layer: LSTM\\(64\\)"):
+        recurra.explain(LSTM)
+    with pytest.raises(TypeError, match="got a int"):
+        recurra.explain(3)
+    with pytest.raises(ValueError, match="detail='much'; expected 'brief', 'normal', 'full'"):
+        recurra.explain(LSTM(3), detail="much")
