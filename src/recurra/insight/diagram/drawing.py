@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
-from recurra.insight.diagram.layout import HEAD, Placed, Point, Way
 from recurra.insight.diagram.picture import (
     LABEL_SIZE,
     LINE_SIZE,
@@ -15,6 +14,7 @@ from recurra.insight.diagram.picture import (
     Group,
     Picture,
 )
+from recurra.insight.diagram.places import HEAD, Placed, Point, Way
 from recurra.insight.diagram.text import width_of
 
 _MARGIN = 16.0
@@ -163,6 +163,8 @@ def _wire(way: Way) -> str:
 def _path(way: Way) -> str:
     """Straight where a wire goes straight down, and soft curves from there to there."""
     points = way.points
+    if way.square:
+        return _square_path(points)
     said = [f"M{_n(points[0][0])} {_n(points[0][1])}"]
     for index, ((x0, y0), (x1, y1)) in enumerate(itertools.pairwise(points)):
         if way.last and index == len(points) - 2:
@@ -173,6 +175,25 @@ def _path(way: Way) -> str:
             middle = (y0 + y1) / 2
             said.append(f"C{_n(x0)} {_n(middle)} {_n(x1)} {_n(middle)} {_n(x1)} {_n(y1)}")
     return "".join(said)
+
+
+def _square_path(points: Sequence[Point]) -> str:
+    """Straight lines with round corners."""
+    said = [f"M{_n(points[0][0])} {_n(points[0][1])}"]
+    for before, corner, after in zip(points, points[1:], points[2:], strict=False):
+        enter, leave = _towards(corner, before), _towards(corner, after)
+        said.append(f"L{_n(enter[0])} {_n(enter[1])}Q{_n(corner[0])} {_n(corner[1])} ")
+        said.append(f"{_n(leave[0])} {_n(leave[1])}")
+    said.append(f"L{_n(points[-1][0])} {_n(points[-1][1])}")
+    return "".join(said)
+
+
+def _towards(corner: Point, other: Point) -> Point:
+    """A point a little way from a corner."""
+    dx, dy = other[0] - corner[0], other[1] - corner[1]
+    length = max(1e-9, abs(dx) + abs(dy))
+    part = min(8.0, length / 2) / length
+    return corner[0] + dx * part, corner[1] + dy * part
 
 
 def _head(point: Point) -> str:
@@ -198,12 +219,7 @@ def _labels(placed: Placed) -> Iterator[tuple[str, Area]]:
         key = (wire.tensor, wire.flow)
         if not way.first or key in written or not wire.label or wire.flow == "mask":
             continue
-        others = [
-            point
-            for other, points in traces.items()
-            if other.wire.tensor != wire.tensor
-            for point in points
-        ]
+        others = [point for other, points in traces.items() if other is not way for point in points]
         found = _room(way, width_of(wire.label, LABEL_SIZE), taken, others)
         if found is None:
             continue

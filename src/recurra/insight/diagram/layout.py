@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
+from recurra.insight.diagram.folding import folded
 from recurra.insight.diagram.picture import Box, Group, Picture, Wire
+from recurra.insight.diagram.places import HEAD, PAD, Placed, Way
 from recurra.insight.diagram.ranks import (
     Link,
     Slot,
@@ -19,49 +20,19 @@ GAP, TIGHT_GAP = 36.0, 27.0
 """Between rows; the second in models of more than `_MANY` boxes."""
 
 _MANY = 24
-_PAD, HEAD = 14.0, 24.0
 _PORT = 22.0
 """Between wires at a box."""
 
-Point = tuple[float, float]
-
-
-@dataclass(eq=False)
-class Way:
-    """One stretch of a wire: points from above to below, for each bend where it enters and leaves.
-
-    first, last: whether it begins at the wire's source, ends at its target.
-    """
-
-    wire: Wire
-    points: list[Point]
-    first: bool = True
-    last: bool = True
-
-
-@dataclass(eq=False)
-class Placed:
-    """A group with places, relative to its own upper left corner."""
-
-    width: float
-    height: float
-    boxes: dict[Box, Point] = field(default_factory=dict)
-    frames: list[tuple[Group, float, float, float, float]] = field(default_factory=list)
-    ways: list[Way] = field(default_factory=list)
-    entries: dict[int, float] = field(default_factory=dict)
-    exits: dict[int, float] = field(default_factory=dict)
-    """Where, from the left, each tensor comes in at the top and goes out at the bottom."""
-
 
 def lay_out(picture: Picture) -> Placed:
-    """Places for everything."""
+    """Places for everything; a tall and narrow picture is folded into columns."""
     many = sum(1 for _ in picture.root.boxes()) > _MANY
     gap = TIGHT_GAP if many else GAP
     try:
-        return _Level(picture.root, picture.wires, gap, framed=False).placed()
+        return folded(_Level(picture.root, picture.wires, gap, framed=False).placed())
     except ValueError:  # groups that feed each other in both directions cannot be framed
         flat = Group("", "", list(picture.root.boxes()))
-        return _Level(flat, picture.wires, gap, framed=False).placed()
+        return folded(_Level(flat, picture.wires, gap, framed=False).placed())
 
 
 class _Level:
@@ -179,7 +150,7 @@ class _Level:
                     link.leaves = place
 
     def _measured(self, rows: list[list[Slot]], chains: list[tuple[Wire, list[Link]]]) -> Placed:
-        x0 = _PAD if self.framed else 0.0
+        x0 = PAD if self.framed else 0.0
         y = HEAD if self.framed else 0.0
         tops, bottoms = [], []
         for number, row in enumerate(rows):
@@ -199,7 +170,7 @@ class _Level:
         right = max((slot.x + slot.width for row in rows for slot in row), default=0.0)
         has_exit_row = bool(self.exits)
         width = right + x0
-        height = y + (0.0 if not self.framed or has_exit_row else _PAD)
+        height = y + (0.0 if not self.framed or has_exit_row else PAD)
         made = Placed(width, height)
         for slot, item in self.items.items():
             if isinstance(item, Box):
@@ -223,6 +194,7 @@ class _Level:
         for wire, chain in chains:
             if wire.flow != "order":
                 made.ways.append(self._way(wire, chain, tops, bottoms, height))
+        made.rows = list(zip(tops, bottoms, strict=True))
         made.entries = {tensor: slot.x for tensor, slot in self.entries.items()}
         made.exits = {tensor: slot.x for tensor, slot in self.exits.items()}
         return made
