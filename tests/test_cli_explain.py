@@ -17,7 +17,6 @@ import quick_weights
 import recurra
 from command_line import call, start
 
-
 no_random_weights = quick_weights.no_random_weights
 
 

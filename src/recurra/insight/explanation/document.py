@@ -1,8 +1,8 @@
 """An explanation as a document: sections of text and tables, before it is drawn anywhere.
 
 Terminal and HTML draw the same document. Text between backticks is code. Kinds of cells: "name",
-"plain" (a name that matters less), "shape", "code", "text", "number", "dim", "good", "bad", "error",
-"rail" (the line along which the data goes).
+"plain" (a name that matters less), "shape", "code", "text", "number", "dim", "good", "bad",
+"error", "rail" (the line along which the data goes).
 """
 
 from __future__ import annotations

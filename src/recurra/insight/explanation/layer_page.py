@@ -52,7 +52,7 @@ def layer_document(facts: LayerFacts, detail: Detail, findings: Sequence[Finding
         if sources:
             content = tuple(Text(source) for source in dict.fromkeys(sources))
             sections.append(Section("Where the equations come from", content))
-    return Document(facts.path, _aside(facts), tuple(sections), legend(facts))
+    return Document(facts.path, _aside(facts), tuple(sections), _legend(facts, detail))
 
 
 def _aside(facts: LayerFacts) -> str:
@@ -64,11 +64,11 @@ def _aside(facts: LayerFacts) -> str:
     return f"{facts.title}{sizes}{arrow}"
 
 
-def legend(facts: LayerFacts) -> str:
-    """What the letters in the shapes stand for."""
+def _legend(facts: LayerFacts, detail: Detail) -> str:
+    """What the letters in shapes and equations stand for."""
     shapes = [facts.shape, *(result.shape for result in facts.results.results)]
     letters = letters_in(*shapes, *(w.shape for cell in _all_cells(facts) for w in cell.weights))
-    signs = [_SIGNS] if any(cell.known for cell in _all_cells(facts)) else []
+    signs = [_SIGNS] if detail != "brief" and any(c.known for c in _all_cells(facts)) else []
     return "; ".join([*(f"{letter} {MEANINGS[letter]}" for letter in letters), *signs])
 
 

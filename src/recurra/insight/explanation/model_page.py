@@ -34,9 +34,10 @@ def model_document(facts: ModelFacts, detail: Detail, findings: Sequence[Finding
         sections.append(Section("Not followed", tuple(Text(gap) for gap in facts.gaps)))
     count = len(facts.layers)
     number = f"{count} recurrent layer{'' if count == 1 else 's'}"
-    aside = f"{facts.kind}, {number}, {facts.parameters:,} parameters"
-    source = f", from {facts.source}" if facts.source else ""
-    return Document(facts.name, aside + source, tuple(sections), _foot(facts))
+    kind = [] if facts.kind == "Runtime" else [facts.kind]
+    source = [f"from {facts.source}"] if facts.source else []
+    aside = ", ".join([*kind, number, f"{facts.parameters:,} parameters", *source])
+    return Document(facts.name, aside, tuple(sections), _foot(facts))
 
 
 def _foot(facts: ModelFacts) -> str:
@@ -140,8 +141,9 @@ def _layers(facts: ModelFacts) -> Section:
             head=("layer", "class", "output", "parameters", ""),
         )
     ]
-    if facts.layers:
-        content.append(
-            Text(f"More on each: `explanation[{facts.layers[0].path!r}]`, or detail='full'.", "dim")
-        )
+    first = facts.layers[0].path
+    more = f"`explanation[{first!r}]`, or detail='full'"
+    if facts.source:
+        more = f"`recurra explain {facts.source} {first}`, or --full"
+    content.append(Text(f"More on each: {more}.", "dim"))
     return Section("Recurrent layers", tuple(content))
