@@ -378,6 +378,10 @@ def test_wide_inputs_are_cut_and_it_is_said():
 def test_labels_are_of_rows_or_of_steps(trace):
     data = report_data(trace, labels=np.array([3, 1, 2, 1]))
     assert [row["label"] for row in data["rows"]] == ["3", "1", "2", "1"]
+    data = report_data(trace, labels=np.array([[3.0], [1], [2], [0.5]]))
+    assert [row["label"] for row in data["rows"]] == ["3", "1", "2", "0.5"]
+    data = report_data(trace, labels=np.arange(48).reshape(4, 12, 1))
+    assert data["rows"][1]["tags"][0]["items"] == [str(n) for n in range(12, 24)]
     tags = [["a"] * 12, ["b"] * 8, ["c"] * 8, ["d"]]
     data = report_data(trace, labels=tags)
     assert data["rows"][0]["label"] is None
@@ -514,6 +518,7 @@ def test_paths_that_cannot_be(trace, tmp_path, path, error, words):
         ({"labels": "cats"}, TypeError, "labels is str .* a list with one row"),
         ({"labels": 3}, TypeError, "labels is int"),
         ({"labels": [["a"] * 13] * 4}, ValueError, r"labels\[0\] has 13 texts.*'series' has 12"),
+        ({"labels": np.eye(4)}, ValueError, r"shape \(4, 4\); .*\(4,\), .* \(4, 12\)\. .*argmax"),
         ({"tokens": [["a"] * 12]}, ValueError, "tokens has 1 item, but 4 rows"),
         ({"tokens": [["a"] * 13] * 4}, ValueError, r"tokens\[0\] has 13 texts, .*'series' has 12"),
         ({"tokens": [1, 2, 3, 4]}, TypeError, r"tokens\[0\] is 1; expected the texts of row 0"),

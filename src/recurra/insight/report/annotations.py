@@ -34,19 +34,39 @@ class Tokens:
         return placed
 
 
-def labels_of(labels: Any, batch: int) -> tuple[list[str] | None, list[list[str]] | None]:
+def labels_of(
+    labels: Any, batch: int, axes: Axes
+) -> tuple[list[str] | None, list[list[str]] | None]:
     """Labels as texts: one per row, or one per step of each row.
 
     Raises:
         TypeError: if they are no sequence.
-        ValueError: if there are too few or too many.
+        ValueError: if there are too few or too many, or an array of another shape.
     """
     if labels is None:
         return None, None
+    if hasattr(labels, "__array__"):
+        labels = _column(np.asarray(labels), axes)
     rows = _rows(labels, "labels", "row", batch)
     if rows and all(_is_list(row) for row in rows):
         return None, [[text_of(item) for item in row] for row in rows]
     return [text_of(row) for row in rows], None
+
+
+def _column(labels: Any, axes: Axes) -> Any:
+    """An array (batch,), or (batch, time_steps); axes of one label are left out."""
+    steps = [axis.time_steps for axis in axes.all]
+    shape = labels.shape
+    while labels.ndim > 1 and labels.shape[-1] == 1:
+        labels = labels[..., 0]
+    if labels.ndim > 2 or (labels.ndim == 2 and labels.shape[1] not in steps):
+        have = " or ".join(f"({shape[0]}, {count})" for count in dict.fromkeys(steps))
+        raise ValueError(
+            f"labels has shape {shape}; expected one label for each row, ({shape[0]},), or one for "
+            f"each step{', ' if have else ''}{have}. Of classes as they are for a loss (one-hot), "
+            "give the numbers, labels.argmax(-1), or their names."
+        )
+    return labels
 
 
 def tags_of(tags: list[list[str]] | None, axes: Axes) -> Tokens | None:

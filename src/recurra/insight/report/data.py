@@ -9,6 +9,7 @@ pooled) is said where it is, and once more, in sentences for people, in `notes`.
      "title": "Temperature, hourly", "created": "2026-11-21 16:40", "recurra": "0.6.0",
      "notes": ["Rows: 3 of 40, the first ones ...", ...],
      "batch": 40,                            rows of the trace
+     "loss": 0.31 | null,                    of the batch, if the trace has gradients
      "limits": {"max_bytes": 25165824, "rows": [3, 40], "units": null, "stride": 1},
                                              for programs; units: how many a layer may show
      "model": {"name": "forecaster", "kind": "Functional", "source": "model.keras" or "",
@@ -149,7 +150,7 @@ def report_data(
     if not trace.batch:
         raise ValueError("the trace has no rows, so there is nothing to report; trace some.")
     axes = Axes(trace)
-    by_row, by_step = labels_of(labels, trace.batch)
+    by_row, by_step = labels_of(labels, trace.batch, axes)
     texts = tokens_of(tokens, axes, trace.batch, trace.inputs)
     tags = tags_of(by_step, axes)
     series = series_of(
@@ -179,6 +180,7 @@ def report_data(
         "recurra": _version(),
         "notes": said,
         "batch": trace.batch,
+        "loss": _finite(trace.loss),
         "limits": {},
         "model": _model(trace),
         "diagram": _diagram(trace, said),
@@ -303,6 +305,10 @@ def _tables(trace: Trace) -> dict[str, Any]:
         for path, layer in trace.items()
         if layer.arrays["hidden_state"].ndim == 3 and layer.arrays["hidden_state"].size
     }
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(value)
 
 
 def _bytes(data: Any) -> int:

@@ -243,7 +243,8 @@ def _target(output: Series, target: Any, steps: bool) -> Series:
     batch, time_steps, channels = output.values.shape
     expected = (batch, time_steps, channels)
     whole = math.prod(expected)
-    if output.kind == "probabilities" and channels > 1 and values.size == batch * time_steps:
+    of_classes = output.kind == "probabilities" or values.dtype.kind in "iu"
+    if of_classes and channels > 1 and values.size == batch * time_steps:
         numbers = values.reshape(batch, time_steps)
         if not np.all((numbers >= 0) & (numbers < channels) & (numbers == np.rint(numbers))):
             raise ValueError(
