@@ -18,7 +18,17 @@ from keras.src import backend
 
 from recurra import hosts
 from recurra.engine import Choice, Config, choose
-from recurra.layers import cell_scan, cells, checks, legacy, states, traced_scan, usage
+from recurra.layers import (
+    cell_scan,
+    cells,
+    checks,
+    legacy,
+    shuffling,
+    state_checks,
+    states,
+    traced_scan,
+    usage,
+)
 from recurra.layers.metaclass import LayerType
 
 _log = logging.getLogger("recurra")
@@ -94,6 +104,7 @@ class Recurrent(metaclass=LayerType):
     return_trace = False
     checkpoint_every: int | str | None = None
     _fallback_told = False
+    _shuffling_looked_at = False
 
     def call(
         self: Any,
@@ -119,6 +130,9 @@ class Recurrent(metaclass=LayerType):
         keep = self._keep(mask, x)
         if self.stateful:
             states.check_batch(self, x.shape[0])
+            # Under rematerialization `training` is a traced value.
+            if not self._shuffling_looked_at and training is True:
+                shuffling.tell_of_shuffling(self)
         initial = self._initial_states(initial_state, x)
         choice = self._choose_engine(x)
         usage.record(self, choice)
@@ -258,24 +272,9 @@ class Recurrent(metaclass=LayerType):
     ) -> list[Any] | None:
         if given is None:
             return None
-        places = [
-            (f"{name} of cell {index}" if len(stack) > 1 else name, cell.units)
-            for index, cell in enumerate(stack)
-            for name in cells.spec_of(cell).state_outputs  # type: ignore[union-attr]
-        ]
-        if len(given) != len(places):
-            raise ValueError(
-                f"initial_state of layer {self.name!r} has {len(given)} arrays; expected "
-                f"{len(places)}, of shape (batch, units) each: "
-                f"{', '.join(name for name, _ in places)}."
-            )
-        for (name, units), state in zip(places, given, strict=True):
-            shape = tuple(state.shape)
-            if len(shape) != 2 or shape[1] not in (units, None):
-                raise ValueError(
-                    f"initial_state of layer {self.name!r}: {name} has shape {shape}; expected "
-                    f"(batch, {units})."
-                )
+        state_checks.check_stacked_states(
+            given, [(cells.spec_of(cell), cell.units) for cell in stack], self.name
+        )
         return [ops.convert_to_tensor(state) for state in given]
 
     def _drops_inputs(self: Any, mask: Any) -> bool | None:

@@ -12,7 +12,16 @@ import keras
 from keras import ops, tree
 
 from recurra import hosts
-from recurra.layers import cells, checks, legacy, states, unpack, usage
+from recurra.layers import (
+    cells,
+    checks,
+    legacy,
+    sequential,
+    state_checks,
+    states,
+    unpack,
+    usage,
+)
 from recurra.layers.base import Recurrent, drive
 from recurra.layers.fused import FusedRNN, holds_recurra
 from recurra.layers.metaclass import LayerType
@@ -135,7 +144,11 @@ class Bidirectional(keras.layers.Bidirectional, metaclass=LayerType):
         if call.get("sequences") is not None:
             self._check_call(call)
         result = super().__call__(*args, **kwargs)
-        if hasattr(result, "shape") and not hosts.is_traced():
+        if hosts.is_traced():
+            return result
+        if isinstance(result, tuple):
+            sequential.check_next_layer(self, sys._getframe(1), result)
+        elif hasattr(result, "shape"):
             self._check_unpacking(sys._getframe(1), result)
         return result
 
@@ -148,7 +161,7 @@ class Bidirectional(keras.layers.Bidirectional, metaclass=LayerType):
             spec = getattr(layer, "cell_spec", None)
             if spec is not None:
                 name = f"{self.name}/{layer.name}"
-                checks.check_initial_state(state, sequences, layer.units, spec, name)
+                state_checks.check_initial_state(state, sequences, layer.units, spec, name)
         if isinstance(forward, Recurrent) and not tree.is_nested(call.get("mask")):
             checks.check_mask(call.get("mask"), sequences, self.name)
 
@@ -438,8 +451,9 @@ def _check_layer(layer: Any, backward_layer: Any) -> None:
             kind = type(given).__name__
             hint = f" Wrap the cell: Bidirectional(RNN({kind}(...)))." if _is_cell(given) else ""
             raise ValueError(
-                f"Bidirectional got {name}={given.name!r}, a {kind}; expected a recurrent layer "
-                f"(LSTM, GRU, SimpleRNN, RNN, ConvLSTM, ...), one with go_backwards.{hint}"
+                f"Bidirectional got {name}={given.name!r}, {checks.article(kind)} {kind}; expected "
+                "a recurrent layer (LSTM, GRU, SimpleRNN, RNN, ConvLSTM, ...), one with "
+                f"go_backwards.{hint}"
             )
     if backward_layer is None and getattr(layer, "go_backwards", False):
         raise ValueError(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import numbers
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from recurra.cells import CellSpec
+from recurra.layers import provenance
 
 
 def check_units(units: Any) -> int:
@@ -145,6 +145,7 @@ def check_inputs(sequences: Any, features: int | None, spec: CellSpec, layer: st
     """
     shape = getattr(sequences, "shape", None)
     if shape is None:
+        check_not_whole_result(sequences, layer)
         if isinstance(sequences, (list, tuple)) and len(sequences) > 1:
             raise ValueError(
                 f"Layer {layer!r} expects 1 input, but it received {len(sequences)} input tensors "
@@ -156,9 +157,15 @@ def check_inputs(sequences: Any, features: int | None, spec: CellSpec, layer: st
     if len(shape) != 3:
         raise ValueError(
             f"Input 0 of layer {layer!r} is incompatible with the layer: expected ndim=3, found "
-            f"ndim={len(shape)}. Full shape received: {shape}. {_article(spec).title()} "
+            f"ndim={len(shape)}. Full shape received: {shape}. {article(spec.layer).title()} "
             f"{spec.layer} reads sequences of shape (batch, time_steps, features). "
-            f"{_reshape_hint(shape)}"
+            f"{_reshape_hint(shape, sequences, layer)}"
+        )
+    if features is None and shape[2] is None:
+        raise ValueError(
+            f"Layer {layer!r} got an input of shape {shape}, whose number of features per step is "
+            "not known; its weights are made for a fixed number. Give the model "
+            "keras.Input((None, features)), with None for time_steps alone."
         )
     if features is not None and shape[2] is not None and shape[2] != features:
         raise ValueError(
@@ -168,21 +175,45 @@ def check_inputs(sequences: Any, features: int | None, spec: CellSpec, layer: st
         )
 
 
-def _article(spec: CellSpec) -> str:
-    return "an" if spec.layer == "LSTM" else "a"
+def article(name: str) -> str:
+    """The article before a class's name in a sentence: "an" LSTM, "a" GRU."""
+    return "an" if name.startswith("LSTM") else "a"
 
 
-def _shown(value: Any) -> str:
-    return "None" if value is None else f"of type {type(value).__name__}"
+def check_not_whole_result(value: Any, layer: str) -> None:
+    """Raise ValueError if a layer gets a whole tuple of results for its input.
+
+    Args:
+        value: the input.
+        layer: the layer's name.
+    """
+    names = getattr(value, "_fields", None)
+    ours = hasattr(type(value), "_spec") or hasattr(type(value), "_contents")
+    if names is None or not ours:
+        return
+    raise ValueError(
+        f"Layer {layer!r} expects 1 input, but it received {len(names)} input tensors in a "
+        f"{type(value).__name__}: ({', '.join(names)}), the whole result of a layer with "
+        f"return_state=True or return_trace=True. Pass its output, result.{names[0]}, or build "
+        "that layer without these arguments: a Sequential model hands one tensor on."
+    )
 
 
-def _reshape_hint(shape: tuple[Any, ...]) -> str:
+def _reshape_hint(shape: tuple[Any, ...], value: Any, layer: str) -> str:
     if len(shape) == 1:
         return (
             "One sequence of single values: x[None, :, None]. The first axis is the batch, the "
             "last one the features."
         )
     if len(shape) == 2:
+        advice = provenance.advice_to_keep_time(value, layer)
+        if advice:
+            return advice
+        if "int" in str(getattr(value, "dtype", "")):
+            return (
+                "If it holds the numbers of words, put Embedding(words, size) in front; if its "
+                "rows are sequences of single values, add the features axis: x[:, :, None]."
+            )
         return (
             "If its rows are sequences of single values, add the features axis: x[:, :, None]; if "
             "it is one sequence, add the batch axis: x[None]. Between layers, the one before must "
@@ -194,75 +225,6 @@ def _reshape_hint(shape: tuple[Any, ...]) -> str:
             "the layer in TimeDistributed to run it over each item of axis 1."
         )
     return "Reshape it to three axes."
-
-
-def check_initial_state(
-    initial_state: Any, sequences: Any, units: int, spec: CellSpec, layer: str
-) -> None:
-    """Raise ValueError unless `initial_state` is one (batch, units) array per state."""
-    if initial_state is None:
-        return
-    expected = ", ".join(spec.state_outputs)
-    sequence = isinstance(initial_state, (list, tuple))
-    if not sequence and getattr(initial_state, "shape", None) is None:
-        raise ValueError(
-            f"initial_state of layer {layer!r} is {_shown(initial_state)}; expected "
-            f"[{expected}], a list of arrays of shape (batch, {units})."
-        )
-    states: Sequence[Any] = list(initial_state) if sequence else [initial_state]
-    shape = getattr(sequences, "shape", None)
-    batch = shape[0] if shape else None
-    size = f"({'batch' if batch is None else batch}, {units})"
-    if len(states) != len(spec.states):
-        each = "one array" if len(spec.states) == 1 else f"{len(spec.states)} arrays"
-        raise ValueError(
-            f"initial_state of layer {layer!r} has {len(states)} "
-            f"{'array' if len(states) == 1 else 'arrays'}; {_article(spec)} {spec.layer} needs "
-            f"{each}: "
-            f"[{expected}], each of shape {size}."
-            + (
-                " A layer with return_state=True returns (output, "
-                f"{expected}): pass the states, result[1:]."
-                if len(states) == len(spec.states) + 1
-                else ""
-            )
-        )
-    for name, state in zip(spec.state_outputs, states, strict=True):
-        got = getattr(state, "shape", None)
-        if got is None:
-            raise ValueError(
-                f"initial_state[{name!r}] of layer {layer!r} is {_shown(state)}; expected an array "
-                f"of shape {size}. "
-                + (
-                    "Give every state, or initial_state=None to start all from zeros."
-                    if state is None
-                    else f"States are given as arrays, in the order initial_state=[{expected}]."
-                )
-            )
-        got = tuple(got)
-        fits = len(got) == 2 and got[1] in (units, None)
-        fits = fits and (batch is None or got[0] is None or got[0] == batch)
-        if not fits:
-            raise ValueError(
-                f"initial_state[{name!r}] of layer {layer!r} has shape {got}; expected {size}: the "
-                f"input's batch and this layer's units. {_state_hint(got, batch, units)}"
-            )
-
-
-def _state_hint(got: tuple[Any, ...], batch: int | None, units: int) -> str:
-    if len(got) == 2 and got[1] != units:
-        return (
-            f"States come from a layer with the same number of units: build one of the two layers "
-            f"with the other's number ({got[1]} and {units})."
-        )
-    if len(got) == 2:
-        return "Give every row of the batch its state."
-    if len(got) == 3:
-        return (
-            "It looks like a sequence of outputs: pass the states of a layer with "
-            "return_state=True, not its output."
-        )
-    return "Add the batch axis: state[None]."
 
 
 def check_mask(mask: Any, sequences: Any, layer: str) -> None:

@@ -23,7 +23,7 @@ from keras.src.models.functional import Functional
 from recurra import hosts
 from recurra.cells import CellSpec
 from recurra.engine import check_engine
-from recurra.layers import cells, checks, legacy, outputs, unpack
+from recurra.layers import cells, checks, legacy, outputs, sequential, state_checks, unpack
 from recurra.layers.activations import check_activation
 from recurra.layers.base import Outcome, Recurrent
 from recurra.layers.saving import copies_as_recurra, reading_as_recurra, unpickle
@@ -124,15 +124,32 @@ class FusedRNN(Recurrent):
         sequences = call.get("sequences")
         self.check_sequences(sequences, self.name)
         if sequences is not None and self.cell_spec is not None:
-            checks.check_initial_state(
+            state_checks.check_initial_state(
                 call.get("initial_state"), sequences, self.units, self.cell_spec, self.name
             )
             if not tree.is_nested(call.get("mask")):
                 checks.check_mask(call.get("mask"), sequences, self.name)
+        elif call.get("initial_state") is not None:
+            self._check_stacked_states(call["initial_state"])
         result = self._call_without_trace_losses(args, kwargs)
-        if hasattr(result, "shape") and self.cell_spec is not None and not hosts.is_traced():
+        if hosts.is_traced():
+            return result
+        if isinstance(result, tuple):
+            sequential.check_next_layer(self, sys._getframe(1), result)
+        elif hasattr(result, "shape") and self.cell_spec is not None:
             self._check_unpacking(sys._getframe(1), result)
         return result
+
+    def _check_stacked_states(self: Any, initial_state: Any) -> None:
+        """Raise ValueError for states that do not fit stacked cells; any other cell's are its own.
+
+        States that Keras is to make into arrays first are looked at in the call.
+        """
+        stack = [(cells.spec_of(cell), cell) for cell in cells.cells_of(self)]
+        given = tree.flatten(initial_state)
+        if all(spec for spec, _ in stack) and all(hasattr(state, "shape") for state in given):
+            known = [(spec, cell.units) for spec, cell in stack]
+            state_checks.check_stacked_states(given, known, self.name)
 
     def check_sequences(self: Any, sequences: Any, name: str) -> None:
         """Raise ValueError unless the first cell can read the input, if the engine knows it.

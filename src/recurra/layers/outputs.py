@@ -9,6 +9,7 @@ into a wrong number of names says what each output is and which argument to chan
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections import namedtuple
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,30 @@ def _iterate(self: Any) -> Iterator[Any]:
     return tuple.__iter__(self)
 
 
+def _no_attribute(self: Any, name: str) -> Any:
+    raise AttributeError(describe_attribute(type(self), type(self)._spec.layer, name))
+
+
+def describe_attribute(cls: Any, layer: str, name: str) -> str:
+    """The message for an attribute that a tuple of results does not have.
+
+    Args:
+        cls: the tuple's class.
+        layer: what the layer is, as in "LSTM".
+        name: the attribute.
+    """
+    fields = cls._fields
+    message = f"{cls.__name__!r} object has no attribute {name!r}"
+    if name.startswith("_"):  # what programs look for in any object
+        return message
+    close = difflib.get_close_matches(name, fields, n=1)
+    take = f"result.{close[0]}" if close else f"result.{fields[0]}, or {', '.join(fields)} = result"
+    return (
+        f"{message}: it is no tensor, but all that this {layer} returns, ({', '.join(fields)}). "
+        f"Take one of them: {take}."
+    )
+
+
 def _result_class(spec: CellSpec, trace: bool) -> type:
     fields = ("output", *spec.state_outputs, *(("trace",) if trace else ()))
     name = f"{spec.layer}{'Traced' if trace else ''}Result"
@@ -43,6 +68,7 @@ def _result_class(spec: CellSpec, trace: bool) -> type:
             "__doc__": f"Outputs of a {spec.layer}: {', '.join(fields)}.",
             "_spec": spec,
             "__iter__": _iterate,
+            "__getattr__": _no_attribute,
         },
     )
 

@@ -11,6 +11,7 @@ import keras
 from recurra.cells import CellSpec
 from recurra.layers import cells
 from recurra.layers.base import Outcome, Recurrent
+from recurra.layers.checks import article
 from recurra.layers.fused import FusedRNN, constructor
 from recurra.layers.saving import register
 
@@ -24,11 +25,18 @@ def _taking_cells_only(construct: Callable[..., None]) -> Callable[..., None]:
         if isinstance(cell, (list, tuple)) and not cell:
             raise ValueError("RNN got an empty list of cells; expected a cell or at least one.")
         for each in cell if isinstance(cell, (list, tuple)) else (cell,):
-            if isinstance(each, keras.layers.RNN):
+            if isinstance(each, (int, str)):
                 raise ValueError(
-                    f"RNN got {each.name!r}, a {type(each).__name__}, which is a layer over whole "
-                    "sequences; expected a cell (LSTMCell, GRUCell, SimpleRNNCell or your own). "
-                    "Use that layer by itself, or stack layers instead of cells."
+                    f"RNN got {each!r} for its cell; expected a cell, which says what happens at "
+                    "one step: RNN(LSTMCell(units)), or your own. LSTM(units), GRU(units) and "
+                    "SimpleRNN(units) have theirs."
+                )
+            if isinstance(each, keras.layers.RNN):
+                kind = type(each).__name__
+                raise ValueError(
+                    f"RNN got {each.name!r}, {article(kind)} {kind}, which is a layer over "
+                    "whole sequences; expected a cell (LSTMCell, GRUCell, SimpleRNNCell or your "
+                    "own). Use that layer by itself, or stack layers instead of cells."
                 )
         construct(self, *args, **kwargs)
 

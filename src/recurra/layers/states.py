@@ -44,7 +44,8 @@ def create(layer: Any, batch: int | None) -> None:
         raise ValueError(
             "When using `stateful=True` in a RNN, the batch size must be static. Found dynamic "
             f"batch size in layer {layer.name!r}: give the model keras.Input(batch_shape=(batch, "
-            "time_steps, features)) or build the layer with a full shape."
+            "time_steps, features)) or build the layer with a full shape. If batches do not "
+            "continue each other, leave stateful=True out."
         )
     batch = int(batch)
     example = layer.get_initial_state(batch_size=batch)

@@ -8,7 +8,7 @@ import keras
 from keras import ops, tree
 from keras.src import backend
 
-from recurra.layers import legacy, rows
+from recurra.layers import checks, legacy, provenance, rows
 from recurra.layers.metaclass import LayerType
 from recurra.layers.saving import recurra_classes, register, unpickle
 
@@ -68,11 +68,14 @@ class TimeDistributed(keras.layers.TimeDistributed, metaclass=LayerType):
     # --- Shapes ---
 
     def _get_child_input_shape(self, input_shape: Any) -> tuple[Any, ...]:
+        if isinstance(input_shape, (list, tuple)) and len(input_shape) < 3:
+            self._refuse_without_items(tuple(input_shape))
         shape = super()._get_child_input_shape(input_shape)
         if rows.reads_sequences(self.layer) and len(shape) < 3:
+            kind = type(self.layer).__name__
             raise ValueError(
                 f"TimeDistributed {self.name!r} calls {self.layer.name!r} on every item of axis 1, "
-                f"and a {type(self.layer).__name__} reads sequences: expected an input of shape "
+                f"and {checks.article(kind)} {kind} reads sequences: expected an input of shape "
                 f"(batch, items, time_steps, features), got {tuple(input_shape)}. To read axis 1 "
                 "itself as the sequence, use the layer without TimeDistributed."
             )
@@ -99,6 +102,24 @@ class TimeDistributed(keras.layers.TimeDistributed, metaclass=LayerType):
         return tree.map_structure(spread, self.layer.compute_output_spec(item))
 
     # --- Calling ---
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        inputs = args[0] if args else kwargs.get("inputs")
+        checks.check_not_whole_result(inputs, self.name)
+        shape = getattr(inputs, "shape", None)
+        if shape is not None and len(shape) < 3:
+            self._refuse_without_items(tuple(shape), inputs)
+        return super().__call__(*args, **kwargs)
+
+    def _refuse_without_items(self, shape: tuple[Any, ...], inputs: Any = None) -> None:
+        kind = type(self.layer).__name__
+        advice = provenance.advice_to_keep_time(inputs, self.name) if len(shape) == 2 else ""
+        raise ValueError(
+            "`TimeDistributed` Layer should be passed an `input_shape` with at least 3 dimensions, "
+            f"received: {shape}. TimeDistributed {self.name!r} applies {self.layer.name!r} to "
+            "every step of (batch, time_steps, ...). "
+            + (advice or f"Without time steps use {kind}(...) by itself.")
+        )
 
     def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
         """Run the layer on all items; see the class for the arguments and results."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from recurra import hosts
 from recurra.layers import unpack
-from recurra.layers.outputs import shape_text
+from recurra.layers.outputs import describe_attribute, shape_text
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,10 @@ def _iterate(self: Any) -> Iterator[Any]:
     return tuple.__iter__(self)
 
 
+def _no_attribute(self: Any, name: str) -> Any:
+    raise AttributeError(describe_attribute(type(self), type(self)._contents.layer, name))
+
+
 def _reduce(self: Any) -> Any:
     return _restore, (type(self)._contents, tuple(self))
 
@@ -89,6 +93,7 @@ def _class(contents: Contents) -> type:
             "__doc__": f"Outputs of a {contents.layer}: {', '.join(names)}.",
             "_contents": contents,
             "__iter__": _iterate,
+            "__getattr__": _no_attribute,
             "__reduce__": _reduce,
         },
     )
