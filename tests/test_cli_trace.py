@@ -221,6 +221,7 @@ def test_what_does_not_fit_is_told_on_stderr_too(models, tmp_path):
         ("last", ("--html", "r.pdf"), 2, "--html r.pdf: .* end in .html; call it 'r.html'"),
         ("last", ("--html", "none/r.html"), 1, "none/r.html: there is no folder 'none'"),
         ("last", ("--save", "r.zip"), 2, "--save r.zip: expected a name that ends in .npz"),
+        ("last", ("--save", "none/r.npz"), 1, "none/r.npz: there is no folder 'none'; make it"),
         ("last", ("--title", "x"), 2, "--title is about the page: give --html FILE too"),
         ("last", ("--forecast",), 2, "--forecast is about the page"),
         ("last", ("--layers", "grus"), 1, "--layers: .* no layer 'grus'; it has 'gru'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -273,6 +274,9 @@ def _check_results(
     if save is not None:
         if not save.lower().endswith(".npz"):
             raise UsageError(f"--save {save}: expected a name that ends in .npz, as trace.npz.")
+        folder = os.path.dirname(save) or "."
+        if not os.path.isdir(folder):
+            raise CommandError(f"{save}: there is no folder {folder!r}; make it, or name another.")
         check_output(save, inputs)
 
 
