@@ -89,7 +89,8 @@ def trace_keras(
                 for each in found
                 if call.own + each.path.removeprefix(call.path) in captured.wanted
             }
-        value = None
+    value = None
+    with _unchanged(model):  # anew: a stateful model starts from the same states once more
         if loss is not None or y is not None:
             from recurra.insight.tracing.gradients import loss_gradients
 
