@@ -83,7 +83,7 @@ def _build(saved: SavedModel) -> Built:
         )
     reader = Reader()
     model = reader.model(found)
-    requests = [Request(place, _wanted(layer)) for place, layer in reader.layers]
+    requests = [Request(place, wanted_variables(layer)) for place, layer in reader.layers]
     values = saved.weights.read_all(requests)
     weights = {id(layer): w for (_, layer), w in zip(reader.layers, values, strict=True)}
     writer = Writer(weights)
@@ -94,7 +94,7 @@ def _build(saved: SavedModel) -> Built:
     return Built(graph, structure, outputs.structure)
 
 
-def _wanted(layer: Layer) -> Any:
+def wanted_variables(layer: Layer) -> Any:
     """A layer's variables; None for everything that is there."""
     everything = isinstance(layer, custom_functions.FunctionLayer)
     everything |= getattr(layer, "takes_all_weights", False)

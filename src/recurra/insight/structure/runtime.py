@@ -9,6 +9,7 @@ from recurra.insight.structure.calls import Call, Value, assemble, first_on, not
 from recurra.insight.structure.model import Cell, Recurrent, Structure
 from recurra.insight.structure.telling import plain_value, telling, written_key
 from recurra.runtime.build import WithMask
+from recurra.runtime.graph import Graph
 from recurra.runtime.graph import Node as RuntimeNode
 from recurra.runtime.graph import Tensor as RuntimeTensor
 from recurra.runtime.interpreter import tensors_in
@@ -23,17 +24,28 @@ from recurra.runtime.model import Runtime
 
 def structure_of_runtime(runtime: Runtime) -> Structure:
     """The structure of a loaded model; paths are those of the Keras model that was saved."""
-    graph = runtime.graph
+    return structure_of_graph(runtime.graph, [spec.name for spec in runtime.inputs])
+
+
+def structure_of_graph(graph: Graph, inputs: Sequence[str], gaps: Sequence[str] = ()) -> Structure:
+    """The structure of a graph.
+
+    Args:
+        graph: of a loaded model; tensors of which nothing is known may have the shape None.
+        inputs: names of its inputs.
+        gaps: as in `Structure`.
+    """
     values: dict[int, Value] = {}
 
     def value(tensor: RuntimeTensor) -> Value:
         if tensor.index not in values:
-            values[tensor.index] = Value(tensor.name, tuple(tensor.shape), tensor.dtype)
+            shape = None if tensor.shape is None else tuple(tensor.shape)
+            values[tensor.index] = Value(tensor.name, shape, tensor.dtype)
         return values[tensor.index]
 
-    inputs = [value(tensor) for tensor in graph.inputs]
-    for each, spec in zip(inputs, runtime.inputs, strict=True):
-        each.name = spec.name
+    given = [value(tensor) for tensor in graph.inputs]
+    for each, name in zip(given, inputs, strict=True):
+        each.name = name
     calls = []
     for node in graph.nodes:
         if isinstance(node.layer, WithMask):  # says which mask a nested model gets: no call
@@ -41,7 +53,7 @@ def structure_of_runtime(runtime: Runtime) -> Structure:
         else:
             calls.append(_call(node, value))
     outputs = [value(tensor) for tensor in graph.outputs]
-    return assemble(graph.name, "Runtime", calls, inputs, outputs)
+    return assemble(graph.name, "Runtime", calls, given, outputs, gaps=gaps)
 
 
 def _call(node: RuntimeNode, value: Any) -> Call:
@@ -100,7 +112,7 @@ def recurrent_of(layer: Layer) -> Recurrent | None:
     if isinstance(layer, TimeDistributed):
         parts = _inner(layer.layer, "layer")
         return _wrapper(layer, parts) if parts else None
-    return None
+    return getattr(layer, "recurrent", None)  # of layers that only a description is known of
 
 
 _REASON = "the compiled engine computes the whole sequence"
@@ -148,10 +160,14 @@ def _cell(cell: RuntimeCell, index: int, layer: RuntimeRecurrent) -> Cell:
         class_name=f"{spec.layer}Cell",
         cell=cell.kind,
         units=cell.units,
-        features=int(cell.kernel.shape[0]),
+        features=int(cell.kernel.shape[0]) or None,
         activations={g.name: getattr(cell, g.role).name for g in spec.gate_table},
         options=options,
-        weights={n: tuple(int(s) for s in w.shape) for n, w in named.items() if w is not None},
+        weights={
+            n: tuple(int(s) for s in w.shape)
+            for n, w in named.items()
+            if w is not None and w.size  # unbuilt layers have empty ones
+        },
         state_sizes=tuple((cell.units,) for _ in spec.states),
         dropout=_rate(config.get("dropout")),
         recurrent_dropout=_rate(config.get("recurrent_dropout")),
