@@ -45,6 +45,7 @@ class Numbers {
     this.columns = columns;
     this.stride = stride;
     this.ends = new Map();
+    this.fixed = null; // ends of the palette, for numbers that are stored as they are
   }
 
   has(row) {
@@ -76,6 +77,7 @@ class Numbers {
     const blob = this.blobs[row];
     if (blob.ranges) return blob.ranges[channel];
     if (blob.range) return blob.range;
+    if (this.fixed) return this.fixed;
     const key = `${row}/${channel}`;
     if (!this.ends.has(key)) {
       let low = Infinity;
@@ -135,7 +137,7 @@ class Numbers {
       const [low, high] = this.range(row, c);
       for (let i = c * this.columns; i < (c + 1) * this.columns; i++) {
         const share = high > low ? (all[i] - low) / (high - low) : 0;
-        out[i] = Number.isFinite(all[i]) ? Math.round(254 * share) : MISSING;
+        out[i] = Number.isFinite(all[i]) ? Math.round(254 * clamp(share, 0, 1)) : MISSING;
       }
     }
     return out;

@@ -11,6 +11,7 @@ class HeatView extends TimeView {
   constructor(source, { axis, height }) {
     super({ axis, height, label: source.label, kind: "heat" });
     this.source = source;
+    source.numbers.fixed = source.range;
     this.marker = el("div", { class: "marker", hidden: true });
     this.over.append(this.marker);
     this.blank = el("div", { class: "blank", hidden: true });
@@ -112,7 +113,7 @@ class HeatView extends TimeView {
     const image = new ImageData(width, height);
     const pixels = new Uint32Array(image.data.buffer);
     const kind = rampKind(source.scale);
-    const own = source.range === null || numbers.floats(row);
+    const own = source.range === null;
     const table = own
       ? lookup(state.theme, kind, [0, 1], [0, 1])
       : lookup(state.theme, kind, numbers.range(row, 0), source.range);
@@ -151,6 +152,7 @@ class HeatView extends TimeView {
     }
     context.putImageData(image, Math.round(GUTTER * this.ratio), 0);
     this.hatch(context, source.runs());
+    if (source.overlay) source.overlay(context, this);
     const missing = this.hasMissing(codes, columns, stride, start);
     this.plot.dataset.missing = missing;
     if (this.onMissing) this.onMissing(missing);

@@ -256,7 +256,8 @@ class Inspector {
   tellRange(now) {
     const layer = theLayer();
     const { range } = state;
-    if (now.has("unit") && now.size === 1) return this.markUnits();
+    const others = ["range", "layer", "row", "outer", "threshold"];
+    if (!others.some((topic) => now.has(topic))) return this.markUnits();
     jobs.cancel("similar");
     if (!range || range.axis !== layer.axis) {
       this.range.title.textContent = "Range";
@@ -342,7 +343,7 @@ class Inspector {
           "data-to": to,
           title: `Similarity ${number(score)}: go there`,
           onclick: () => {
-            state.outer = outer;
+            setOuter(outer);
             setRow(row);
             setRange(layer.axis, from, to);
             putCursor(layer.axis, from);

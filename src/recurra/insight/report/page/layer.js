@@ -133,10 +133,10 @@ class LayerPanel {
       min: "0",
       max: String(this.layer.outer - 1),
       value: "0",
-      oninput: () => {
-        state.outer = clamp(Number(input.value) || 0, 0, this.layer.outer - 1);
-        change("outer", "cursor");
-      },
+      oninput: () => setOuter(clamp(Number(input.value) || 0, 0, this.layer.outer - 1)),
+    });
+    subscribe("outer", () => {
+      if (Number(input.value) !== state.outer) input.value = String(state.outer);
     });
     const title = "TimeDistributed runs this layer once for every outer step";
     return el("label", { for: id, title }, "Outer step ", input, ` of ${count(this.layer.outer)}`);

@@ -16,6 +16,7 @@ setTheme(themeNow());
 function build() {
   const app = document.getElementById("app");
   if (theLayer()) state.unit = liveliest(theLayer());
+  for (const layer of layers) state.cursors[layer.axis] = lastReal(layer, state.row);
   readHash();
   if (theLayer()) theLayer().unit = state.unit;
   const main = el("main", {});

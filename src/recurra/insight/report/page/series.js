@@ -1,6 +1,7 @@
 // What the model was given and what it made of it, along the same time axis as everything else.
 
 const MANY_CHANNELS = 8;
+const MANY_CLASSES = 3;
 
 function seriesSection() {
   const timed = series.filter((entry) => entry.axis !== null);
@@ -27,7 +28,7 @@ const ROLES = { input: "input", output: "prediction", target: "target" };
 
 function seriesLine(entry, k, colour, label = channelTitle(entry, k)) {
   return {
-    label: entry.role === "target" ? `${label} (target)` : label,
+    label: entry.role !== "target" ? label : entry.total === 1 ? "target" : `${label} (target)`,
     title: `${ROLES[entry.role]} ${entry.name}, ${label}`,
     numbers: entry.numbers,
     row: () => state.row,
@@ -70,9 +71,9 @@ function timedCharts(timed) {
     if (joined.has(entry)) continue;
     const mates = targets.filter((one) => one.of === entry.name && !joined.has(one));
     mates.forEach((one) => joined.add(one));
-    charts.push(outputChart(entry, mates));
+    charts.push(outputChart(entry, mates, timed));
   }
-  for (const entry of targets) if (!joined.has(entry)) charts.push(outputChart(entry, []));
+  for (const entry of targets) if (!joined.has(entry)) charts.push(outputChart(entry, [], timed));
   return charts;
 }
 
@@ -83,19 +84,70 @@ function worthDrawing(entry) {
 }
 
 function continues(input, k, other, j) {
+  if (other.continues !== undefined) {
+    const [name, channel] = other.continues || [];
+    return name === input.name && channel === input.channels[k];
+  }
   if (input.names && other.names) return input.names[k] === other.names[j];
   return input.total === 1 && other.total === 1;
 }
 
-function outputChart(entry, mates) {
-  if (entry.channels.length > MANY_CHANNELS) return seriesHeat(entry);
+function outputChart(entry, mates, timed) {
+  const classes = entry.kind === "probabilities" && entry.channels.length > MANY_CLASSES;
+  if (classes || entry.channels.length > MANY_CHANNELS) return seriesHeat(entry, mates);
   const lines = entry.channels.map((_, k) => seriesLine(entry, k, entry.channels.length > 1 ? k + 1 : 2));
   for (const mate of mates) {
     // Targets given as numbers of classes have no place among the classes' probabilities.
     if (mate.kind === "indices" && entry.kind !== "indices") continue;
     mate.channels.forEach((_, k) => lines.push(seriesLine(mate, k, mate.channels.length > 1 ? k + 1 : 3)));
   }
+  // What a forecast goes on with, where the inputs are too many for a chart each.
+  const [name, channel] = entry.continues || [];
+  const past = timed.find((one) => one.role === "input" && one.name === name);
+  const place = past ? past.channels.indexOf(channel) : -1;
+  if (place >= 0) lines.unshift(seriesLine(past, place, 0));
   return seriesChart(entry, lines, entry.name);
+}
+
+/** The class that is true at each column, by place among the classes; -1 where none is known. */
+function trueClasses(entry, mate) {
+  const { numbers } = mate;
+  const row = state.row;
+  if (!numbers.has(row)) return [];
+  return span(numbers.columns).map((column) => {
+    if (mate.total === 1) {
+      const wanted = numbers.at(row, 0, column);
+      return Number.isNaN(wanted) ? -1 : entry.channels.indexOf(Math.round(wanted));
+    }
+    return mate.channels.findIndex((_, k) => numbers.at(row, k, column) > 0.5);
+  });
+}
+
+/** Frames the true class of every step, and marks the steps at which another one is likelier. */
+function drawTruth(context, view, entry, mate) {
+  const truth = trueClasses(entry, mate);
+  const { stride, channels } = entry.numbers;
+  const [low, high] = view.window;
+  const room = view.height / channels;
+  context.lineWidth = 1.5;
+  truth.forEach((wanted, column) => {
+    const from = entry.start + column * stride;
+    if (wanted < 0 || from + stride < low || from > high) return;
+    const left = GUTTER + Math.max(0, view.x(from));
+    const wide = Math.min(GUTTER + view.inner, GUTTER + view.x(from + stride)) - left;
+    const probability = (k) => entry.numbers.at(state.row, k, column);
+    const wrong = span(channels).some((k) => probability(k) > probability(wanted));
+    context.strokeStyle = style(wrong ? "--error" : "--ink");
+    if (wide >= 4) context.strokeRect(left + 1, wanted * room + 1, wide - 2, room - 2);
+    else {
+      context.fillStyle = style(wrong ? "--error" : "--ink");
+      context.fillRect(left, (wanted + 0.8) * room, Math.max(1, wide), 0.2 * room);
+    }
+    if (wrong) {
+      context.fillStyle = style("--error");
+      context.fillRect(left, view.height - 3, Math.max(1, wide), 3);
+    }
+  });
 }
 
 function seriesChart(entry, lines, title) {
@@ -125,9 +177,10 @@ function paddedOf(entry) {
   return layer && entry.start === 0 ? paddedRuns(layer, state.row) : [];
 }
 
-function seriesHeat(entry) {
+function seriesHeat(entry, mates = []) {
   const order = Int32Array.from(span(entry.channels.length));
   const fixed = entry.kind === "probabilities";
+  const truth = fixed ? mates[0] : null;
   const source = {
     numbers: entry.numbers,
     scale: fixed ? "unit" : "range",
@@ -139,14 +192,24 @@ function seriesHeat(entry) {
     order: () => order,
     name: (k) => channelTitle(entry, k),
     start: entry.start,
+    overlay: truth ? (context, drawn) => drawTruth(context, drawn, entry, truth) : null,
   };
   const view = new HeatView(source, {
     axis: entry.axis,
-    height: clamp(12 * entry.channels.length, 90, 220),
+    height: clamp((fixed ? 16 : 12) * entry.channels.length, 60, 260),
   });
   const key = legend(source.scale, fixed ? [0, 1] : ["least", "greatest of the line"]);
   view.onMissing = key.showMissing;
-  return el("figure", { class: "map" }, seriesTitle(entry, entry.name, key), view.plot);
+  const frames = truth
+    ? el(
+        "span",
+        { class: "meaning" },
+        "Probability of every class at every step. Framed: the true class, ",
+        el("span", { class: "wrong", text: "red where another one is likelier" }),
+        "."
+      )
+    : null;
+  return el("figure", { class: "map" }, seriesTitle(entry, entry.name, key, frames), view.plot);
 }
 
 /** One value per channel: classes' probabilities, a single forecast, features without time. */

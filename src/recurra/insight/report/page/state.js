@@ -55,6 +55,14 @@ const cursorOf = (axis) =>
 
 const columnOf = (numbers, step, start = 0) => Math.floor((step - start) / numbers.stride);
 
+/** The last step of a row that isn't padded: where a sequence's final state is. */
+function lastReal(layer, row) {
+  const { stride, time_steps } = axes[layer.axis];
+  const mask = layer.masks[blobRow(layer, row)];
+  const column = mask ? Math.max(mask.lastIndexOf("1"), mask.lastIndexOf("2")) : -1;
+  return column < 0 ? time_steps - 1 : Math.min(column * stride + stride, time_steps) - 1;
+}
+
 function hoverAt(axis, step) {
   const now = state.hover;
   if (step === null ? now === null : now && now.axis === axis && now.step === step) return;
@@ -128,8 +136,17 @@ function setUnit(layer, unit) {
 function setRow(row) {
   const next = clamp(row, 0, report.rows.length - 1);
   if (next === state.row) return;
+  const stood = layers.filter((layer) => state.cursors[layer.axis] === lastReal(layer, state.row));
   state.row = next;
+  // A cursor at the end of a sample goes to the end of the next: samples differ in length.
+  for (const layer of stood) state.cursors[layer.axis] = lastReal(layer, next);
   change("row", "cursor", "hash");
+}
+
+function setOuter(outer) {
+  if (outer === state.outer) return;
+  state.outer = outer;
+  change("outer", "cursor");
 }
 
 function setTheme(theme) {

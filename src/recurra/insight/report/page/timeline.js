@@ -173,6 +173,8 @@ class Timeline {
       drag = { axis, x, low, high, what: what === "body" && (whole || !inside) ? "new" : what };
       this.strip.setPointerCapture(event.pointerId);
     });
+    // Else the browser drags a piece of the page once some of it is selected.
+    this.strip.addEventListener("dragstart", (event) => event.preventDefault());
     this.strip.addEventListener("pointermove", (event) => {
       if (!drag) return;
       const x = at(event);

@@ -1,7 +1,7 @@
 // What all views along time have in common: a canvas with a gutter on the left and steps below,
 // the shared cursor and range on top of it, the pointer, and being drawn only when seen.
 
-const GUTTER = 44;
+const GUTTER = 54;
 const FOOT = 18;
 const views = new Set();
 let viewsMade = 0;
