@@ -21,6 +21,7 @@ from recurra.layers import (
     GRU,
     LSTM,
     RNN,
+    Bidirectional,
     ConvLSTM1D,
     GRUCell,
     LSTMCell,
@@ -224,10 +225,22 @@ def test_what_is_not_built_is_told_in_letters_and_with_data_in_numbers():
 
 @pytest.mark.parametrize("cell", [LSTMCell(3), GRUCell(3), SimpleRNNCell(3)])
 def test_cells_are_explained(cell):
-    facts = recurra.explain(cell).facts
-    assert facts.cells[0].class_name == type(cell).__name__
+    explanation = recurra.explain(cell)
+    facts = explanation.facts
     assert not cell.built
+    assert facts.title == type(cell).__name__
+    assert (facts.shape, facts.parameters) == (("B", "F"), None)
     assert [line.name for line in facts.cells[0].lines][-1] == "hidden_state"
+    assert f"`RNN({facts.title}(...))`" not in explanation.text(80)
+    assert f"RNN({facts.title}(...)) runs it over a sequence." in explanation.text(80)
+    x = np.random.default_rng(0).normal(size=(2, 5)).astype("float32")
+    output, states = cell(x, [np.ones((2, 3), "float32") for _ in facts.cells[0].states])
+    values = {"output": np.asarray(output), "states": [np.asarray(state) for state in states]}
+    for result in facts.results.results:
+        assert eval(result.name, {}, values).shape == (2, 3)
+    (equality,) = facts.results.equalities
+    assert np.array_equal(eval(equality.left, {}, values), eval(equality.right, {}, values))
+    assert recurra.explain(cell, x).facts.parameters == cell.count_params()
 
 
 def test_custom_activations_are_named_where_they_are_used():
@@ -273,6 +286,22 @@ def test_items_have_a_letter_of_their_own():
         sizes = {"B": BATCH, "N": ITEMS}
         assert values[result.name].shape == tuple(sizes.get(s, s) for s in result.shape)
     assert [(e.left, e.right) for e in facts.results.equalities] == [("output", "state_h")]
+
+
+def test_a_wrapper_of_a_wrapper_is_told_from_the_outside_in():
+    layer = TimeDistributed(Bidirectional(LSTM(3, return_sequences=True)), name="deep")
+    text = " ".join(recurra.explain(layer).text(80).split())
+    assert "TimeDistributed(Bidirectional(LSTM)), 3 units: (B, N, T, F) → (B, N, T, 6)" in text
+    assert "deep/layer is run on each of the N items" in text
+    assert "backward_layer LSTM: reads from the last step to the first" in text
+
+
+def test_states_that_stay_and_dropout_are_told():
+    layer = LSTM(3, stateful=True, dropout=0.2, recurrent_dropout=0.1, dtype="bfloat16")
+    text = " ".join(recurra.explain(layer).text(80).split())
+    assert "At first, h and c: what the call before has left (stateful=True), row by row" in text
+    assert "0.2 of the inputs (dropout) and 0.1 of the previous hidden state" in text
+    assert "It computes in bfloat16." in text
 
 
 def test_the_trace_is_among_the_results():
@@ -348,6 +377,11 @@ def test_the_way_of_the_data_keeps_chains_together(translator):
     assert shapes["source"] == ("B", "T")
     assert shapes["target"] == ("B", "T2")
     assert shapes["decoder"] == ("B", "T2", 5)
+
+
+def test_a_decoders_states_come_from_the_encoder(translator):
+    text = " ".join(translator["decoder"].text(80).split())
+    assert "At first, h and c: encoder.state_h, encoder.state_c, given as initial_state." in text
 
 
 def test_states_say_who_starts_from_whom_and_which_are_unused(translator):
@@ -468,6 +502,8 @@ def test_the_page_needs_nothing_from_outside():
 def test_what_cannot_be_explained_says_what_can():
     with pytest.raises(TypeError, match="got the class LSTM; expected a layer: LSTM\\(64\\)"):
         recurra.explain(LSTM)
+    with pytest.raises(TypeError, match="got 'd', a Dense, which is not recurrent"):
+        recurra.explain(keras.layers.Dense(3, name="d"))
     with pytest.raises(TypeError, match="got a int"):
         recurra.explain(3)
     with pytest.raises(ValueError, match="detail='much'; expected 'brief', 'normal', 'full'"):

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from recurra.insight.explanation.explanation import Explanation, check_detail
-from recurra.insight.explanation.layer_facts import LayerFacts
 from recurra.insight.explanation.layer_page import Detail
 from recurra.insight.explanation.model_facts import model_facts, node_facts
-from recurra.insight.linting import Finding, lint
-from recurra.insight.structure import Node, Recurrent, Structure, Tensor
+from recurra.insight.explanation.results import is_cell
+from recurra.insight.linting import lint
+from recurra.insight.structure import Recurrent, Structure, Tensor
 
 
 def explain(thing: Any, x: Any = None, *, detail: Detail = "normal") -> Explanation:
@@ -43,10 +43,10 @@ def explain(thing: Any, x: Any = None, *, detail: Detail = "normal") -> Explanat
         >>> print(recurra.explain(LSTM(64, return_sequences=True)))
     """
     check_detail(detail)
-    structure = thing if isinstance(thing, Structure) else _structure(thing)
+    structure = thing if isinstance(thing, Structure) else _structure(thing, x)
     if x is not None and structure.kind == "Layer":
         structure = _given(structure, x)
-    findings = _findings(structure, x)
+    findings = lint(structure, x)
     node = structure.nodes[0] if len(structure.nodes) == 1 else None
     if structure.kind == "Layer" and node is not None and node.recurrent is not None:
         facts: Any = node_facts(structure, node)
@@ -55,40 +55,61 @@ def explain(thing: Any, x: Any = None, *, detail: Detail = "normal") -> Explanat
     return Explanation(facts, structure, findings, detail)
 
 
-def _findings(structure: Structure, x: Any) -> list[Finding]:
-    return lint(structure, x)
-
-
-def _structure(thing: Any) -> Structure:
+def _structure(thing: Any, x: Any) -> Structure:
     from recurra.insight.structure import structure_of
 
-    return structure_of(_as_layer(thing))
-
-
-def _as_layer(thing: Any) -> Any:
-    """A cell or a class as a layer that holds one; other things as they are."""
     keras = sys.modules.get("keras")
     if keras is None:
-        return thing
+        return structure_of(thing)
     if isinstance(thing, type) and issubclass(thing, keras.Layer):
         raise TypeError(
             f"explain() got the class {thing.__name__}; expected a layer: {thing.__name__}(64), "
             "for example."
         )
-    is_cell = (
+    if _is_keras_cell(keras, thing):
+        return _as_cell(structure_of(keras.layers.RNN(thing, name=thing.name)))
+    structure = structure_of(thing, x)
+    if structure.kind == "Layer" and not structure.recurrent():
+        raise TypeError(
+            f"explain() got {structure.name!r}, a {type(thing).__name__}, which is not recurrent "
+            "and holds no recurrent layer; expected a recurrent layer, a cell, a wrapper of one, "
+            "or a model."
+        )
+    return structure
+
+
+def _is_keras_cell(keras: Any, thing: Any) -> bool:
+    return (
         isinstance(thing, keras.Layer)
         and hasattr(thing, "state_size")
-        and not isinstance(thing, keras.layers.RNN)
+        and not isinstance(thing, (keras.layers.RNN, keras.layers.StackedRNNCells))
     )
-    return keras.layers.RNN(thing, name=thing.name) if is_cell else thing
+
+
+def _as_cell(structure: Structure) -> Structure:
+    """The structure of a layer as that of the one cell in it, which reads one step."""
+    (node,) = structure.nodes
+    assert node.recurrent is not None
+    name = node.recurrent.cells[0].class_name
+    layer = dataclasses.replace(node.recurrent, class_name=name)
+    tensors = tuple(
+        dataclasses.replace(tensor, shape=(tensor.shape[0], *tensor.shape[2:]))
+        if tensor.index in node.inputs and tensor.shape is not None
+        else tensor
+        for tensor in structure.tensors
+    )
+    node = dataclasses.replace(node, class_name=name, recurrent=layer)
+    return dataclasses.replace(structure, tensors=tensors, nodes=(node,))
 
 
 def _given(structure: Structure, x: Any) -> Structure:
     """A single layer's structure with the shape of its data in it."""
-    shape = tuple(getattr(x, "shape", x) if not hasattr(x, "shape") else x.shape)
-    sizes = tuple(None if size is None else int(size) for size in shape)
     node = structure.nodes[0]
-    if not node.inputs or len(sizes) < 3:
+    shape = getattr(x, "shape", None)
+    if shape is None or not node.inputs or node.recurrent is None:
+        return structure
+    sizes = tuple(None if size is None else int(size) for size in shape)
+    if len(sizes) < (2 if is_cell(node.recurrent) else 3):
         return structure
     features = sizes[-1]
     return dataclasses.replace(
@@ -124,6 +145,3 @@ def _with_features(layer: Recurrent | None, features: int | None) -> Recurrent |
         cells=tuple(cells),
         parts=tuple((n, _with_features(part, features)) for n, part in layer.parts),  # type: ignore[misc]
     )
-
-
-__all__ = ["Explanation", "LayerFacts", "Node", "explain"]

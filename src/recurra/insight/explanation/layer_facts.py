@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recurra.insight.explanation.cell_facts import CellFacts, cell_facts
-from recurra.insight.explanation.results import Results, results_of, wraps
+from recurra.insight.explanation.results import Results, is_cell, results_of, wraps
 from recurra.insight.explanation.sizes import SymbolicShape, shape_text
 from recurra.insight.structure import Recurrent
 
@@ -22,7 +22,7 @@ class LayerFacts:
     parts: of wrappers: the layers inside.
     call: the line of Python that unpacks what it returns.
     formula, numbers, parameters: how many parameters it has, in letters, in numbers, counted.
-    starts: where its states come from, one sentence.
+    starts: where its states come from: "zeros at every call".
     notes: what else one should know of this layer's settings, in sentences.
     options: (what to write, what one gets then).
     """
@@ -113,6 +113,9 @@ def layer_facts(
         layer_facts(part, f"{path}/{name}", inner, masked=masked) for name, part in layer.parts
     )
     formula, numbers, count = _count(cells, parts)
+    call = "layer(x)"
+    if is_cell(layer):
+        call = f"cell(x, [{', '.join(state.symbol for state in cells[0].states)}])"
     return LayerFacts(
         path=path,
         title=_title(layer),
@@ -122,7 +125,7 @@ def layer_facts(
         results=results,
         cells=cells,
         parts=parts,
-        call=f"{', '.join(results.names)} = layer(x)",
+        call=f"{', '.join(results.names)} = {call}",
         formula=formula,
         numbers=numbers,
         parameters=parameters if count is None else count,
@@ -138,6 +141,8 @@ def _title(layer: Recurrent) -> str:
     if layer.parts:
         return f"{layer.class_name}({_title(layer.parts[0][1])})"
     names = [cell.class_name for cell in layer.cells]
+    if is_cell(layer):
+        return layer.class_name
     plain = len(names) == 1 and names[0] == f"{layer.class_name}Cell"
     if plain or not names or layer.class_name.startswith("ConvLSTM"):
         return layer.class_name
@@ -182,10 +187,9 @@ def _starts(layer: Recurrent, parts: tuple[LayerFacts, ...]) -> str:
     stateful = layer.stateful or any(part.layer.stateful for part in parts)
     if stateful:
         return (
-            "Kept from call to call (stateful=True): row i goes on where row i ended, until "
-            "`layer.reset_state()`."
+            "what the call before has left (stateful=True), row by row, until `layer.reset_state()`"
         )
-    return "Zeros at every call, unless `initial_state=` is given."
+    return "zeros at every call, unless `initial_state=` is given"
 
 
 def _notes(layer: Recurrent, parts: tuple[LayerFacts, ...], masked: bool) -> list[str]:
@@ -227,7 +231,7 @@ def _options(
     output = results.results[0].shape
     steps = shape[1] if len(shape) > 1 else "T"
     found = []
-    if wraps(layer) == "model" or layer.class_name.startswith("ConvLSTM"):
+    if wraps(layer) == "model" or layer.class_name.startswith("ConvLSTM") or is_cell(layer):
         return []
     if wraps(layer) != "items" and len(output) > 1:
         if inner.return_sequences:

@@ -19,7 +19,7 @@ from recurra.insight.explanation.document import (
 )
 from recurra.insight.explanation.findings import findings_section
 from recurra.insight.explanation.layer_facts import LayerFacts
-from recurra.insight.explanation.results import Equality, Result, wraps
+from recurra.insight.explanation.results import Equality, Result, is_cell, wraps
 from recurra.insight.explanation.sizes import MEANINGS, letters_in, shape_text
 from recurra.insight.linting import Finding
 
@@ -36,7 +36,11 @@ def layer_document(facts: LayerFacts, detail: Detail, findings: Sequence[Finding
         leaf = facts.leaf
         sections += _steps(facts, leaf)
     sections.append(_weights(facts, detail))
-    sections.append(engine_section([(facts.path, facts)]))
+    if is_cell(facts.layer):
+        runs = f"`RNN({facts.layer.class_name}(...))` runs it over a sequence."
+        sections.append(Section("Engine", (Text(f"A cell computes one step. {runs}"),)))
+    else:
+        sections.append(engine_section([(facts.path, facts)]))
     if findings:
         sections.append(findings_section(findings))
     notes = [Text(note) for note in _notes(facts)]
@@ -96,6 +100,8 @@ def _returns(facts: LayerFacts) -> Section:
 def _because(facts: LayerFacts) -> str:
     """How many things come, with the arguments that make it so."""
     layer = facts.leaf.layer
+    if is_cell(layer):
+        return "the output of one step, and the states for the next"
     count = len(facts.results.names)
     names = [name for name in ("return_state", "return_trace") if getattr(layer, name)]
     why = " and ".join(f"{name}=True" for name in names) or "return_state=False"
@@ -134,7 +140,8 @@ def _steps(facts: LayerFacts, leaf: LayerFacts) -> Iterator[Section]:
     if facts.parts:
         sections.append(Section("Inside", tuple(_inside(facts))))
     known = [cell for cell in leaf.cells if cell.known]
-    sections += [_step(cell, leaf, facts.starts) for cell in known]
+    starts = "" if is_cell(facts.layer) else facts.starts
+    sections += [_step(cell, leaf, starts) for cell in known]
     return iter(sections)
 
 
@@ -145,12 +152,11 @@ def _inside(facts: LayerFacts) -> list[Content]:
     if len(facts.parts) == 1:
         part = facts.parts[0]
         items = facts.shape[1] if len(facts.shape) > 1 else "N"
-        return [
-            Text(
-                f"`{part.path}` is run on each of the {items} items of axis 1, with the same "
-                f"weights: {facts.shape[0]}·{items} sequences of shape {shape_text(part.shape)}."
-            )
-        ]
+        text = (
+            f"`{part.path}` is run on each of the {items} items of axis 1, with the same weights: "
+            f"{facts.shape[0]}·{items} sequences of shape {shape_text(part.shape[1:])}."
+        )
+        return [Text(text), *(_inside(part) if part.parts else [])]
     rows = []
     for (name, layer), reads in zip(facts.layer.parts, _directions(facts), strict=True):
         what = f"{layer.class_name}: reads {reads}, with weights and states of its own."
@@ -177,7 +183,7 @@ def _step(cell: CellFacts, leaf: LayerFacts, starts: str) -> Section:
         table(rows, "name", "name", "code", "text", hangs=True),
         Gap(),
         table(feeds, "name", "text"),
-        Text(f"At the first step, {symbols}: {starts[0].lower()}{starts[1:]}"),
+        *([Text(f"At first, {symbols}: {starts}.")] if starts else []),
     ]
     title = "One step" if len(leaf.cells) == 1 else f"One step of {cell.name} ({cell.layer})"
     gates = [block.symbol for block in cell.blocks]

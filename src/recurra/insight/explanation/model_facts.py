@@ -10,6 +10,7 @@ from recurra.insight.explanation.layer_facts import LayerFacts, layer_facts
 from recurra.insight.explanation.letters import shapes_of
 from recurra.insight.explanation.masks import mask_sentences
 from recurra.insight.explanation.order import chained, reads
+from recurra.insight.explanation.results import is_cell, wraps
 from recurra.insight.explanation.sizes import SymbolicShape, shape_text, symbolic
 from recurra.insight.explanation.state_flow import origins, state_sentences
 from recurra.insight.structure import Node, Structure
@@ -141,12 +142,15 @@ def node_facts(
     assert node.recurrent is not None
     shapes = shapes_of(structure) if shapes is None else shapes
     given = shapes[node.inputs[0]] if node.inputs else ()
-    if not given:
-        items = node.recurrent.class_name == "TimeDistributed"
+    items = wraps(node.recurrent) == "items"
+    if is_cell(node.recurrent):
+        features = node.recurrent.cells[0].features
+        return layer_facts(node.recurrent, node.path, (given[0] if given else "B", features or "F"))
+    if not given or (items and len(given) == 3):
         given = symbolic((None,) * (4 if items else 3), "BNTF" if items else "BTF")
-        features = [part.cells[0].features for _, part in node.recurrent.leaves("") if part.cells]
-        if features and features[0] is not None:
-            given = (*given[:-1], features[0])
+        known = [part.cells[0].features for _, part in node.recurrent.leaves("") if part.cells]
+        if known and known[0] is not None:
+            given = (*given[:-1], known[0])
     return layer_facts(
         node.recurrent,
         node.path,

@@ -88,13 +88,28 @@ def results_of(
         output: of its output, where the model knows it and the layer's cells do not tell.
         masked: whether a mask comes with the input.
     """
+    if is_cell(layer):
+        return _of_cell(layer, shape)
     match wraps(layer):
         case "directions":
-            return _bidirectional(layer, shape, masked)
+            found = _bidirectional(layer, shape, masked)
         case "items":
-            return _time_distributed(layer, shape, output, masked)
+            found = _time_distributed(layer, shape, output, masked)
         case _:
-            return _plain(layer, shape, output, masked)
+            found = _plain(layer, shape, output, masked)
+    batch = shape[0] if shape else "B"
+
+    def known(result: Result) -> Result:
+        return replace(result, shape=(batch, *result.shape[1:]) if result.shape else ())
+
+    return replace(
+        found, results=tuple(map(known, found.results)), states=tuple(map(known, found.states))
+    )
+
+
+def is_cell(layer: Recurrent) -> bool:
+    """Whether it is a cell by itself, which computes one step, and no layer."""
+    return len(layer.cells) == 1 and layer.class_name == layer.cells[0].class_name
 
 
 def wraps(layer: Recurrent) -> Literal["", "directions", "items", "model"]:
@@ -107,7 +122,29 @@ def wraps(layer: Recurrent) -> Literal["", "directions", "items", "model"]:
     return "model" if names else ""
 
 
-# --- One layer ---
+# --- One layer, one cell ---
+
+
+def _of_cell(layer: Recurrent, shape: SymbolicShape) -> Results:
+    (cell,) = map(cell_facts, layer.cells)
+    batch = shape[0] if shape else "B"
+    output = Result("output", (batch, cell.units), "output", "The cell's output of the step.")
+    states = tuple(
+        Result(
+            f"states[{place}]",
+            (batch, *state.shape[1:]),
+            "state",
+            f"{state.name.replace('_', ' ').capitalize()} {state.symbol} after the step."
+            if cell.known
+            else f"State {place} after the step; the cell's own code defines it.",
+        )
+        for place, state in enumerate(cell.states)
+    )
+    same: tuple[Equality, ...] = ()
+    if cell.known:
+        symbol = cell.states[0].symbol
+        same = (Equality("output", "states[0]", f"The hidden state {symbol} is the output."),)
+    return Results(("output", "states"), (output, *states), same, states)
 
 
 def _plain(layer: Recurrent, shape: SymbolicShape, output: SymbolicShape, masked: bool) -> Results:
@@ -231,6 +268,7 @@ def _bidirectional(layer: Recurrent, shape: SymbolicShape, masked: bool) -> Resu
     else:
         total = plus(width, inner[1].results[0].shape[-1]) if mode == "concat" else width
         meaning = _merged(mode, width, total, sequences)
+        meaning = f"{meaning[:-1]} (return_sequences={sequences})."
         results = [Result("output", (*each[:-1], total), "output", meaning)]
     states = [
         replace(

@@ -10,10 +10,10 @@ from recurra.insight.structure import Node, Structure
 
 
 def origins(structure: Structure, node: Node) -> str:
-    """Where a call's states come from, if it is given any: a sentence; "" if not."""
+    """Where a call's states come from, if it is given any; "" if not."""
     if not node.states:
         return ""
-    return f"{', '.join(_places(structure, node))}, given as `initial_state`."
+    return f"{', '.join(_places(structure, node))}, given as `initial_state`"
 
 
 def state_sentences(structure: Structure, layers: Mapping[str, LayerFacts]) -> list[str]:
