@@ -177,6 +177,13 @@ def test_a_forecast_is_drawn_after_the_last_step(models, tmp_path, table):
     output = next(each for each in page["series"] if each["role"] == "output")
     assert (output["axis"], output["start"], output["columns"]) == (0, 4, 2)
     assert page["title"] == "Ahead"
+    page, _ = page_of(models, tmp_path, "horizon", "--forecast-of", "b")
+    output = next(each for each in page["series"] if each["role"] == "output")
+    assert output["continues"] == [page["series"][0]["name"], 1]
+    np.save(tmp_path / "data.npy", table[None, :4])
+    page, _ = page_of(models, tmp_path, "horizon", "--forecast-of", "3", data="data.npy")
+    output = next(each for each in page["series"] if each["role"] == "output")
+    assert output["continues"] == [page["series"][0]["name"], 2]
 
 
 def test_the_summary_is_printed_unless_something_else_is_asked_for(models, tmp_path, table):
@@ -188,6 +195,8 @@ def test_the_summary_is_printed_unless_something_else_is_asked_for(models, tmp_p
     assert result.stdout == ""
     arrays = Trace.load(path).layers["gru"].arrays
     assert np.array_equal(arrays["hidden_state"], traced(models, "last", table[None]))
+    page = Trace.load(path).report(tmp_path / "again.html")
+    assert "gru" in page.read_text("utf-8")
     options = ("--save", path, "--summary")
     assert call("trace", models / "last.keras", tmp_path / "data.csv", *options).stdout == text
     found = json.loads(call("trace", models / "last.keras", tmp_path / "data.csv", "--json").stdout)
@@ -224,6 +233,7 @@ def test_what_does_not_fit_is_told_on_stderr_too(models, tmp_path):
         ("last", ("--save", "none/r.npz"), 1, "none/r.npz: there is no folder 'none'; make it"),
         ("last", ("--title", "x"), 2, "--title is about the page: give --html FILE too"),
         ("last", ("--forecast",), 2, "--forecast is about the page"),
+        ("last", ("--html", "r.html", "--forecast-of", "d"), 2, "no such column; it is given a, b"),
         ("last", ("--layers", "grus"), 1, "--layers: .* no layer 'grus'; it has 'gru'"),
         ("last", ("--labels", "d"), 1, "no column 'd'; there are a, b, c"),
         ("last", ("--window", "12"), 1, "too few rows of numbers for a window of 12"),

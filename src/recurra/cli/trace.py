@@ -165,6 +165,14 @@ def trace(
             rich_help_panel=_RESULTS,
         ),
     ] = False,
+    forecast_of: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Likewise, of this feature: the page draws its past before them.",
+            rich_help_panel=_RESULTS,
+        ),
+    ] = None,
     input_format: Annotated[
         str | None,
         typer.Option(
@@ -198,9 +206,8 @@ def trace(
         from recurra.cli.tables import format_of
         from recurra.cli.tables.columns import Wanted, listed
 
-        _check_results(
-            html, save, [model, data], html_only={"--title": title, "--forecast": forecast}
-        )
+        for_page = {"--title": title, "--forecast": forecast, "--forecast-of": forecast_of}
+        _check_results(html, save, [model, data], for_page)
         source_format = format_of(data, input_format, "--input-format")
         check_input(data, "a table of numbers")
         kept = [name for name in (labels, tokens) if name is not None]
@@ -219,6 +226,7 @@ def trace(
             plan = make_plan(form, table, [], window=window, stride=stride, wide=False, nested=True)
             samples, more = first_sequences(form, table, plan, rows)
             features = _feature_names(form, table)
+            going_on = _feature(forecast_of, features)
             skipped = table.numbers.report()
         if skipped:
             note("trace", skipped)
@@ -233,7 +241,7 @@ def trace(
                 "labels": _labels(samples, None if labels is None else 0),
                 "tokens": _texts(samples, None if tokens is None else len(kept) - 1),
                 "features": features,
-                "forecast": forecast,
+                "forecast": forecast if going_on is None else going_on,
                 "title": title,
                 "max_bytes": int(max_size * 2**20),
                 "rows": len(samples),
@@ -315,15 +323,37 @@ def _write_page(traced: Any, path: str, about: dict[str, Any]) -> list[str]:
 
 
 def _feature_names(form: Form, table: Table) -> dict[str, list[str]] | None:
-    """Names of the columns that each input has, where they have names."""
-    if table.names is None or table.samples:
+    """Names of the columns that each input has, or their positions."""
+    if table.samples:
         return None
-    names = [table.names[column] for column in table.choice.inputs]
+    columns = table.choice.inputs
+    names = [str(c + 1) if table.names is None else table.names[c] for c in columns]
     found, first = {}, 0
     for entry in form.inputs:
         found[entry.name] = names[first : first + entry.width]
         first += entry.width
     return found
+
+
+def _feature(wanted: str | None, features: dict[str, list[str]] | None) -> str | int | None:
+    """The feature that is forecast, as reports take it.
+
+    Raises:
+        UsageError: if there is none of this name.
+    """
+    if wanted is None:
+        return None
+    if features is None:  # sequences whose columns have no names: by position
+        if not wanted.isdecimal() or wanted == "0":
+            raise UsageError(f"--forecast-of {wanted}: expected a feature's position, from 1.")
+        return int(wanted) - 1
+    known = [name for names in features.values() for name in names]
+    if wanted not in known:
+        raise UsageError(
+            f"--forecast-of {wanted}: the model is given no such column; it is given "
+            f"{', '.join(known)}."
+        )
+    return wanted
 
 
 def _labels(samples: Sequence[Sample], place: int | None) -> Any:
