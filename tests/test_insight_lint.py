@@ -289,6 +289,14 @@ def directions_swapped(wrong: bool) -> Any:
     )
 
 
+@case("R302")
+def directions_as_hidden_and_cell_state(wrong: bool) -> Any:
+    x, y = series(), keras.Input((None, F))
+    _, forward, backward = L.Bidirectional(L.GRU(4, return_state=True))(x)
+    states = [forward, backward] if wrong else [forward, forward]
+    return keras.Model([x, y], L.LSTM(4)(y, initial_state=states))
+
+
 @case("R303")
 def hidden_state_twice(wrong: bool) -> Any:
     return translator(lambda h, c: [h, h] if wrong else [h, c])
@@ -520,6 +528,12 @@ def test_no_targets_of_a_runtime_are_missed(tmp_path: Path) -> None:
     model.save(path)
     assert "R205" in [f.code for f in insight.lint(model)]
     assert insight.lint(recurra.load(path)) == []
+
+
+def test_parts_of_models_may_return_states_for_nothing() -> None:
+    x, y = series(), series()
+    encoder = keras.Model(x, L.LSTM(4, return_state=True)(x), name="encoder")
+    assert insight.lint(keras.Model(y, L.Dense(1)(encoder(y)[0]))) == []
 
 
 def test_a_structure_by_hand() -> None:

@@ -54,7 +54,7 @@ def page() -> str:
         "| code | severity | finds | write instead |",
         "|---|---|---|---|",
     ]
-    for rule in RULES.values():
+    for rule in sorted(RULES.values(), key=lambda rule: rule.code):
         needs = f" ({NEEDS[rule.needs]})" if NEEDS[rule.needs] else ""
         lines.append(
             f"| [{rule.code}](#{rule.code.lower()}) | {rule.severity} | {rule.title}{needs} "
@@ -62,7 +62,7 @@ def page() -> str:
         )
     for digit, title in GROUPS.items():
         lines += ["", f"## {title}"]
-        for rule in RULES.values():
+        for rule in sorted(RULES.values(), key=lambda rule: rule.code):
             if rule.code[1] == digit:
                 lines += ["", *section(rule)]
     return "\n".join([*lines, ""])

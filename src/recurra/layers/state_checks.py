@@ -115,7 +115,7 @@ def _count_hint(states: Sequence[Any], sequences: Any, units: int, spec: CellSpe
 
 def _join_directions(one: Any, spec: CellSpec) -> str:
     """How a layer starts from what both directions of a Bidirectional layer came to."""
-    joined = "; ".join(
+    joined = " and ".join(
         f"{name} = Concatenate()([forward_{name}, backward_{name}])" for name in spec.state_outputs
     )
     units = getattr(one, "units", None)

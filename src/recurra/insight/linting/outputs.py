@@ -34,7 +34,7 @@ def unused_input(view: View) -> Iterator[Found]:
             )
 
 
-@rule("R402", "error", "softmax over a single value", 'Dense(1, activation="sigmoid")')
+@rule("R402", "error", "softmax over a single value", '`Dense(1, activation="sigmoid")`')
 def softmax_of_one(view: View) -> Iterator[Found]:
     """Softmax divides by the sum over the last axis; over one value that is the value itself.
 
@@ -101,7 +101,7 @@ def one_unit_output(view: View) -> Iterator[Found]:
     "R404",
     "hint",
     "an LSTM or GRU with an unbounded activation",
-    'activation="tanh", the default',
+    '`activation="tanh"`, the default',
 )
 def unbounded_activation(view: View) -> Iterator[Found]:
     """With `activation="relu"` states are no longer held within (-1, 1).

@@ -200,10 +200,12 @@ def bidirectional_order(view: View) -> Iterator[Found]:
         from_both = any({"forward", "backward"} & slot.directions for slot in found)
         if not found or not from_both:
             continue
-        crossed = [slot for slot in found if _crossed(slot)]
+        plain = not found[0].direction
+        crossed = any(map(_crossed, found))
+        # A plain layer's two states are of one direction, or each of both.
+        crossed |= plain and len({frozenset(slot.directions) for slot in found}) > 1
         if not _wrong(found) and not crossed:
             continue
-        plain = not found[0].direction
         right = _names(found)
         advice = f"Write initial_state={right}, in this order."
         if plain and len(found) == 2:
@@ -277,7 +279,7 @@ def unused_states(view: View) -> Iterator[Found]:
 
     Harmless, if the states are not wanted. In an encoder it often means that the decoder does not
     start from them: then it knows nothing of the input. Calls that start from given states are left
-    alone, since decoders return states for a later use.
+    alone, since decoders return states for a later use, and so are parts of nested models.
 
         output, h, c = encoder(x);    decoder(y)                           # starts from zeros
         output, h, c = encoder(x);    decoder(y, initial_state=[h, c])
@@ -288,7 +290,8 @@ def unused_states(view: View) -> Iterator[Found]:
         ]
         if not inner(recurrent).return_state or node.states or not states or not node.outputs:
             continue
-        if any(view.is_used(tensor) for tensor in states) or ":" in node.path:
+        # A part of a layer or model of its own may return them for other uses than this one.
+        if any(view.is_used(tensor) for tensor in states) or {":", "/"} & set(node.path):
             continue
         names = ", ".join(output_name(node, tensor) for tensor in states)
         yield Found(
