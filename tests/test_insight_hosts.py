@@ -176,6 +176,9 @@ def test_trace_of_every_model(name: str, library: str) -> None:
     assert_right(trace, model)
     assert_same_outputs(trace, model(x))
     assert not any("call" in vars(layer) for layer in model._flatten_layers())
+    places = [node.path for node in trace.structure.recurrent()]
+    assert all(any(f"{path}/".startswith(f"{p}/") for p in places) for path in trace)
+    assert {*places} <= {*recurra.explain(model)}
 
 
 @pytest.mark.parametrize("name", LOADED)

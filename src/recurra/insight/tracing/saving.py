@@ -43,6 +43,7 @@ def save(trace: Trace, path: str | os.PathLike[str]) -> Path:
         The file's path.
 
     Raises:
+        FileNotFoundError: if there is no such folder.
         OSError: if it cannot be written.
 
     Example:
@@ -52,6 +53,10 @@ def save(trace: Trace, path: str | os.PathLike[str]) -> Path:
     target = Path(path)
     if target.suffix.lower() != ".npz":
         target = target.with_name(f"{target.name}.npz")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            f"There is no folder '{target.parent}' for the trace's file '{target}'; make it first."
+        )
     arrays: dict[str, Array] = {}
 
     def keep(place: str, values: Mapping[str, Array]) -> dict[str, str]:
