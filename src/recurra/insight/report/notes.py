@@ -36,17 +36,17 @@ def left_out(
     limit = f"so that the page stays below {_megabytes(max_bytes)}"
     notes = []
     shown = len(sizes.rows)
+    verb = "is" if shown == 1 else "are"
     if shown < trace.batch and not (chosen and shown == wanted):
         why = f", {limit}" if shown < wanted else ""
-        which = "row is" if shown == 1 else "rows are"
         notes.append(
-            f"{shown:,} of {trace.batch:,} {which} here, the first{why}. Tables and findings are "
+            f"{shown:,} of {trace.batch:,} rows {verb} here, the first{why}. Tables and findings are "
             "about all of them. report(rows=[...]) chooses others."
         )
     elif shown < trace.batch:
         notes.append(
-            f"{shown:,} of {trace.batch:,} rows are here, those that were asked for. Tables and "
-            "findings are about all of them."
+            f"{shown:,} of {trace.batch:,} rows {verb} here, as asked for. Tables and findings are "
+            "about all of them."
         )
     for axis in axes.all:
         columns = sizes.of(axis.time_steps)
