@@ -40,8 +40,8 @@ def left_out(
     if shown < trace.batch and not (chosen and shown == wanted):
         why = f", {limit}" if shown < wanted else ""
         notes.append(
-            f"{shown:,} of {trace.batch:,} rows {verb} here, the first{why}. Tables and findings are "
-            "about all of them. report(rows=[...]) chooses others."
+            f"{shown:,} of {trace.batch:,} rows {verb} here, the first{why}. Tables and findings "
+            "are about all of them. report(rows=[...]) chooses others."
         )
     elif shown < trace.batch:
         notes.append(
