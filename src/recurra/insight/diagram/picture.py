@@ -102,6 +102,7 @@ class Picture:
 
 def picture_of(structure: Structure) -> Picture:
     """What the diagram of a model shows."""
+    shapes = _shape_texts(structure)
     boxes = [_box_of(node) for node in structure.nodes]
     makers: dict[int, Box] = {
         tensor: box
@@ -121,13 +122,14 @@ def picture_of(structure: Structure) -> Picture:
                 tensor = structure.tensors[number]
                 source = makers[number] = Box("unknown", cut(tensor.name, _LONGEST_NAME))
                 inputs.append(source)
-            wires.append(_wire(source, box, structure.tensors[number], flow, argument))
+            tensor = structure.tensors[number]
+            wires.append(_wire(source, box, tensor, shapes[number], flow, argument))
     outputs = []
     for place, number in enumerate(structure.outputs):
         several = len(structure.outputs) > 1
         box = Box("output", f"output {place + 1}" if several else "output", tip="output")
         if number in makers:
-            wires.append(_wire(makers[number], box, structure.tensors[number], "data", ""))
+            wires.append(_wire(makers[number], box, structure.tensors[number], shapes[number]))
         outputs.append(box)
     wires += _below_each_other(structure, boxes)
     root = _grouped(structure, boxes)
@@ -145,8 +147,9 @@ def _given(node: Node) -> Iterator[tuple[Flow, str, int]]:
             yield "mask" if name.endswith("mask") else "data", name, number
 
 
-def _wire(source: Box, target: Box, tensor: Tensor, flow: Flow, argument: str) -> Wire:
-    shape = shape_text(tensor)
+def _wire(
+    source: Box, target: Box, tensor: Tensor, shape: str, flow: Flow = "data", argument: str = ""
+) -> Wire:
     tip = f"{tensor.name} {shape} {tensor.dtype}"
     tip += f", as {argument}" if argument else ""
     tip += ", with a mask" if tensor.masked else ""
@@ -155,16 +158,14 @@ def _wire(source: Box, target: Box, tensor: Tensor, flow: Flow, argument: str) -
     return Wire(source, target, tensor.index, flow, label, tensor.masked, tip)
 
 
-def shape_text(tensor: Tensor) -> str:
-    """A shape with B and T for free sizes: "(B, T, 64)"."""
-    shape = tensor.shape
-    if shape is None:
-        return "(?)"
-    written = []
-    for axis, size in enumerate(shape):
-        letter = "B" if axis == 0 else "T" if axis == 1 else "?"
-        written.append(letter if size is None else str(size))
-    return f"({', '.join(written)})"
+def _shape_texts(structure: Structure) -> dict[int, str]:
+    """Shapes as `recurra.explain` writes them: "(B, T, 64)"."""
+    from recurra.insight.explanation.letters import shapes_of
+
+    return {
+        tensor: f"({', '.join(str(size) for size in shape)})" if shape else "(?)"
+        for tensor, shape in shapes_of(structure).items()
+    }
 
 
 def _below_each_other(structure: Structure, boxes: list[Box]) -> list[Wire]:

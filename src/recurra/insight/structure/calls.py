@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from recurra.cells import CELLS
 from recurra.insight.structure.model import MaskRole, Node, Recurrent, Shape, Structure, Tensor
 
 Hands = Callable[[Sequence[bool], int], Sequence[bool]]
@@ -175,7 +176,9 @@ def _result_names(recurrent: Recurrent) -> list[str]:
     names = ["output"]
     if recurrent.return_state or recurrent.return_trace:
         for index, cell in enumerate(recurrent.cells):
-            known = cell.spec.state_outputs if cell.spec is not None else None
+            known = cell.spec.state_outputs if cell.spec is not None else ()
+            if cell.class_name.startswith("ConvLSTM"):
+                known = CELLS["lstm"].state_outputs
             own = known or tuple(f"state_{n}" for n in range(len(cell.state_sizes)))
             several = len(recurrent.cells) > 1
             names += [f"cell_{index}/{each}" if several else each for each in own]

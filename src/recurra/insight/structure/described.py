@@ -36,33 +36,28 @@ def described_recurrent(config: Mapping[str, Any], class_name: str, name: str) -
         parts = _directions(config)
         if parts is None:
             return None
-        flags = {flag: getattr(parts[0][1], flag) for flag in _FLAGS}
+        flags: dict[str, Any] = {flag: getattr(parts[0][1], flag) for flag in _FLAGS}
         merge_mode = config.get("merge_mode", "concat")
         return Recurrent(
             class_name, "runtime", name, parts=parts, merge_mode=merge_mode, reason=_REASON, **flags
         )
     if class_name not in _LAYERS and f"{class_name}Cell" not in _KINDS:
         return None
-    return Recurrent(
-        class_name,
-        "runtime",
-        name,
-        cells=_cells(config, class_name),
-        reason=_REASON,
-        **{flag: bool(config.get(flag)) for flag in _FLAGS},
-    )
+    flags = {flag: bool(config.get(flag)) for flag in _FLAGS}
+    cells = _cells(config, class_name)
+    return Recurrent(class_name, "runtime", name, cells=cells, reason=_REASON, **flags)
 
 
 _REASON = "the runtime has no code for it"
 
 
 def _directions(config: Mapping[str, Any]) -> tuple[tuple[str, Recurrent], ...] | None:
-    forward = config.get("layer")
-    backward = config.get("backward_layer") or forward
+    forward: Any = config.get("layer")
+    backward: Any = config.get("backward_layer") or forward
     found = []
     for place, entry in (("forward_layer", forward), ("backward_layer", backward)):
-        inner = entry.get("config") if isinstance(entry, Mapping) else None
-        if not isinstance(entry, Mapping) or not isinstance(inner, Mapping):
+        inner: Any = entry.get("config") if isinstance(entry, Mapping) else None
+        if not isinstance(inner, Mapping):
             return None
         whole = dict(inner)
         if place == "backward_layer" and entry is forward:
@@ -77,13 +72,13 @@ def _directions(config: Mapping[str, Any]) -> tuple[tuple[str, Recurrent], ...] 
 def _cells(config: Mapping[str, Any], class_name: str) -> tuple[Cell, ...]:
     if class_name != "RNN":
         return (_cell(config, f"{class_name}Cell", "cell", None),)
-    entry = config.get("cell")
-    inner = entry.get("config") if isinstance(entry, Mapping) else None
-    stack = inner.get("cells") if isinstance(inner, Mapping) else None
-    listed = stack if isinstance(stack, list) and stack else [entry]
+    entry: Any = config.get("cell")
+    inner: Any = entry.get("config") if isinstance(entry, Mapping) else None
+    stack: Any = inner.get("cells") if isinstance(inner, Mapping) else None
+    listed: list[Any] = stack if isinstance(stack, list) and stack else [entry]
     found: list[Cell] = []
     for index, each in enumerate(listed):
-        described = each if isinstance(each, Mapping) else {}
+        described: Mapping[str, Any] = each if isinstance(each, Mapping) else {}
         own = described.get("config")
         found.append(
             _cell(

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import heapq
-import inspect
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-from keras import tree
 from keras.src.models.functional import Functional
 
 from recurra.insight.structure.calls import Call, Value, assemble
+from recurra.insight.structure.keras_calls import (
+    bound_arguments,
+    constants,
+    dtype_of,
+    in_order,
+    is_open,
+    ordered,
+    tensors_in,
+)
 from recurra.insight.structure.keras_layers import (
     config_of,
     holds_recurrent,
@@ -24,7 +30,6 @@ from recurra.insight.structure.keras_masks import masks_of
 from recurra.insight.structure.keras_single import single_layer
 from recurra.insight.structure.keras_symbolic import follow, symbols_for
 from recurra.insight.structure.model import Structure
-from recurra.insight.structure.telling import plain_value, written_key
 
 
 def structure_of_keras(model: Any, x: Any = None) -> Structure:
@@ -95,8 +100,8 @@ def _python(model: Any, x: Any, reader: Reader) -> tuple[Structure, list[Call]]:
     kind = "Model" if isinstance(model, keras.Model) else "Layer"
     problem: Exception | None = None
     for arguments in symbols_for(model, x):
-        tensors = _tensors(arguments)
-        values = {id(t): Value(t.name, tuple(t.shape), _dtype(t)) for t in tensors}
+        tensors = tensors_in(arguments)
+        values = {id(t): Value(t.name, tuple(t.shape), dtype_of(t)) for t in tensors}
         inputs = list(values.values())
         try:
             outputs, run = reader.follow(model, arguments, values, "")
@@ -104,6 +109,12 @@ def _python(model: Any, x: Any, reader: Reader) -> tuple[Structure, list[Call]]:
             problem = problem or error
             continue
         _tell_indices(inputs, reader.calls)
+        if x is None and len(arguments) > 1 and len(model._build_shapes_dict) == 1:
+            first, *others = arguments
+            reader.gaps.append(
+                f"Nothing says which shapes {', '.join(others)} have that {model.name!r} takes: "
+                f"they are taken to be like {first}. To know better, hand x in."
+            )
         made = assemble(model.name, kind, reader.calls, inputs, outputs, gaps=reader.gaps)
         return made, run
     assert problem is not None
@@ -112,6 +123,7 @@ def _python(model: Any, x: Any, reader: Reader) -> tuple[Structure, list[Call]]:
         f"The call of {model.name!r} ({type(model).__name__}) could not be followed on symbolic "
         f"tensors ({_short(problem)}), so its layers are listed without the way of the data "
         "between them."
+        + (" Inputs like those that it is called on may help: hand x in." if x is None else "")
     )
     return assemble(model.name, kind, reader.calls, [], [], gaps=reader.gaps), []
 
@@ -122,7 +134,9 @@ def _inputs_of(graph: Any) -> dict[int, Value]:
     if isinstance(graph._inputs_struct, Mapping):
         named = {id(t): str(name) for name, t in graph._inputs_struct.items()}
     return {
-        id(t): Value(named.get(id(t)) or t._keras_history.operation.name, tuple(t.shape), _dtype(t))
+        id(t): Value(
+            named.get(id(t)) or t._keras_history.operation.name, tuple(t.shape), dtype_of(t)
+        )
         for t in graph.inputs
     }
 
@@ -236,18 +250,18 @@ class Reader:
     def node(self, node: Any, values: dict[int, Value], prefix: str) -> list[Call]:
         """List one call of a functional model, or all that are in it; in the order of running."""
         operation = node.operation
-        arguments = _bound(operation, node.arguments.args, node.arguments.kwargs)
+        arguments = bound_arguments(operation, node.arguments.args, node.arguments.kwargs)
         path = self._paths.setdefault(id(operation), prefix + operation.name)
         inner = graph_of(operation) if isinstance(operation, keras.Model) else None
         if inner is not None:
-            given = [values[id(t)] for t in _in_order(inner, next(iter(arguments.values())))]
+            given = [values[id(t)] for t in in_order(inner, next(iter(arguments.values())))]
             own = {id(t): value for t, value in zip(inner.inputs, given, strict=True)}
             run = self.graph(inner, own, f"{path}/")
             for outside, inside in zip(node.outputs, inner.outputs, strict=True):
                 value = values[id(outside)] = own[id(inside)]
                 value.shape = tuple(outside.shape)
             return run
-        if _is_open(operation):
+        if is_open(operation):
             try:
                 return self._open(node, arguments, values, path)
             except Exception as error:
@@ -273,7 +287,7 @@ class Reader:
         for outside, value in zip(node.outputs, outputs, strict=True):
             values[id(outside)] = value
             value.shape = tuple(outside.shape)
-        given = [values[id(t)] for t in _tensors(next(iter(arguments.values())))]
+        given = [values[id(t)] for t in tensors_in(next(iter(arguments.values())))]
         whole = Call(object(), path, type(layer).__name__, given, outputs, shown=False)
         masks_of(layer, whole)
         self.calls.append(whole)
@@ -284,22 +298,22 @@ class Reader:
     ) -> Call:
         """A call of a layer or operation as one."""
         operation = node.operation
-        groups = {name: _tensors(value) for name, value in arguments.items()}
+        groups = {name: tensors_in(value) for name, value in arguments.items()}
         for tensor in (t for group in groups.values() for t in group):
             if id(tensor) not in values:  # made outside of what is followed
-                values[id(tensor)] = Value(tensor.name, tuple(tensor.shape), _dtype(tensor))
+                values[id(tensor)] = Value(tensor.name, tuple(tensor.shape), dtype_of(tensor))
         found = {name: [values[id(t)] for t in group] for name, group in groups.items() if group}
         call = self.call(operation, path, [])
         if call.operation:
             call.inputs = [v for group in found.values() for v in group]
-            call.config |= _constants(operation, arguments)
+            call.config |= constants(operation, arguments)
         else:
             first = next(iter(arguments), "")
             call.inputs = found.pop(first, [])
             if call.recurrent is not None:
                 call.states = found.pop("initial_state", [])
             call.others = found
-        call.outputs = [Value(path, tuple(t.shape), _dtype(t)) for t in node.outputs]
+        call.outputs = [Value(path, tuple(t.shape), dtype_of(t)) for t in node.outputs]
         values |= {id(t): v for t, v in zip(node.outputs, call.outputs, strict=True)}
         masks_of(operation, call)
         self.calls.append(call)
@@ -314,108 +328,3 @@ class Reader:
             call.config = config_of(layer)
             call.recurrent = recurrent_of(layer) if is_recurrent(layer) else None
         return call
-
-
-def _is_open(layer: Any) -> bool:
-    """Whether a layer is code of a user's with recurrent layers inside."""
-    return isinstance(layer, keras.Layer) and not is_recurrent(layer) and holds_recurrent(layer)
-
-
-def ordered(graph: Any) -> list[Any]:
-    """The calls of a functional model so that each comes after those it needs.
-
-    Among those that could come next, the one of the layer that stands first in the model does, as
-    in a loaded model: so both number the calls of a shared layer alike. (Keras's own order where
-    that makes a difference for the masks.)
-    """
-    by_depth = graph._nodes_by_depth
-    nodes = [n for at in sorted(by_depth, reverse=True) for n in by_depth[at] if not n.is_input]
-    if _takes_masks(graph):
-        return nodes
-    position = {id(operation): index for index, operation in enumerate(graph.operations)}
-    keys = {
-        id(node): (position[id(node.operation)], node.operation._inbound_nodes.index(node))
-        for node in nodes
-    }
-    known = {id(t) for t in graph.inputs}
-    makers = {id(t): node for node in nodes for t in node.outputs if id(t) not in known}
-    waiting: dict[int, int] = {}
-    later: dict[int, list[Any]] = {}
-    ready: list[Any] = []
-    by_key = {keys[id(node)]: node for node in nodes}
-    for node in nodes:
-        wants = {id(makers[id(t)]) for t in node.input_tensors if id(t) in makers}
-        waiting[id(node)] = len(wants)
-        for want in wants:
-            later.setdefault(want, []).append(node)
-        if not wants:
-            ready.append(keys[id(node)])
-    heapq.heapify(ready)
-    order = []
-    while ready:
-        node = by_key[heapq.heappop(ready)]
-        order.append(node)
-        for each in later.get(id(node), ()):
-            waiting[id(each)] -= 1
-            if not waiting[id(each)]:
-                heapq.heappush(ready, keys[id(each)])
-    return order
-
-
-def _takes_masks(graph: Any) -> bool:
-    """Whether the order matters, as it does with layers that take masks away."""
-    return any(
-        isinstance(each, keras.layers.MultiHeadAttention) for each in graph._flatten_layers()
-    )
-
-
-def _bound(operation: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """A call's arguments by name."""
-    try:
-        signature = inspect.signature(operation.call)
-        bound = signature.bind(*args, **kwargs).arguments
-    except (TypeError, ValueError):
-        return {**{f"argument_{n}": value for n, value in enumerate(args)}, **kwargs}
-    found: dict[str, Any] = {}
-    for name, value in bound.items():
-        kind = signature.parameters[name].kind
-        if kind is inspect.Parameter.VAR_KEYWORD:
-            found |= value
-        else:
-            found[name] = value
-    return found
-
-
-def _tensors(value: Any) -> list[Any]:
-    return [each for each in tree.flatten(value) if isinstance(each, keras.KerasTensor)]
-
-
-def _in_order(inner: Any, given: Any) -> list[Any]:
-    """The tensors that a nested model is called on, in the order of its inputs."""
-    if isinstance(given, Mapping) and not isinstance(inner._inputs_struct, Mapping):
-        return [given[t.name] for t in inner.inputs]
-    return _tensors(given)
-
-
-def _constants(operation: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """What an operation is called with that is no tensor, and what it was made with."""
-    told: dict[str, Any] = {}
-    own = {
-        name: value
-        for name, value in vars(operation).items()
-        if not name.startswith("_") and name not in ("name", "built", "dtype_policy")
-    }
-    for name, value in (own | dict(arguments)).items():
-        if name == "key":
-            written = written_key(value)
-            told |= {} if written is None else {"key": written}
-        elif isinstance(value, (int, float, str, bool, list, tuple)) and not _tensors(value):
-            plain = plain_value(value)
-            if name == "axis" and isinstance(plain, list) and len(plain) == 1:
-                plain = plain[0]
-            told |= {} if plain is None else {name: plain}
-    return told
-
-
-def _dtype(tensor: Any) -> str:
-    return keras.backend.standardize_dtype(tensor.dtype)

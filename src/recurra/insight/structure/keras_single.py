@@ -36,10 +36,20 @@ def _built_shape(layer: Any) -> tuple[int | None, ...] | None:
         if isinstance(shape, (tuple, list)) and all(n is None or isinstance(n, int) for n in shape):
             free = is_recurrent(layer) and len(shape) == 3
             return (None, None, *shape[2:]) if free else (None, *shape[1:])
-    return (None, None, None) if is_recurrent(layer) else None
+    return (None,) * _rank(layer) if is_recurrent(layer) else None
+
+
+def _rank(layer: Any) -> int:
+    """How many axes the sequences have that a recurrent layer reads."""
+    if isinstance(layer, keras.layers.TimeDistributed):
+        return 1 + _rank(layer.layer)
+    inner = getattr(layer, "forward_layer", layer)
+    return 3 + int(getattr(getattr(inner, "cell", None), "rank", 0))
 
 
 def _output_shapes(layer: Any, shape: Any) -> list[Any]:
+    if shape is None:
+        return [None]
     try:
         with keras.StatelessScope():
             made = layer.compute_output_shape(shape)
@@ -50,6 +60,8 @@ def _output_shapes(layer: Any, shape: Any) -> list[Any]:
 
 def _flat(shapes: Any) -> list[Any]:
     """Shapes in a row, those in a dict in the order of its keys, as Keras has them."""
+    if shapes is None:
+        return [None]
     if isinstance(shapes, Mapping):
         return [each for key in sorted(shapes) for each in _flat(shapes[key])]
     if all(n is None or isinstance(n, int) for n in shapes):

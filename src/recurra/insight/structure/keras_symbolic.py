@@ -139,21 +139,30 @@ def _tensors(value: Any) -> list[Any]:
 
 
 def symbols_for(model: Any, x: Any = None) -> list[dict[str, Any]]:
-    """Symbolic arguments for a subclassed model, the most general first.
+    """Symbolic arguments for a subclassed model, the likeliest first.
 
     Args:
         model: built.
-        x: inputs as for `model(x)`: arrays; None for what the model was built on.
+        x: inputs as for `model(x)`: arrays, or a dict or tuple of the call's several arguments;
+            None for what the model was built on.
 
     Returns:
-        Ways to call it: with a free batch, and with the sizes that were seen.
+        Ways to call it, each with a free batch and with the sizes that were seen.
 
     Raises:
         ValueError: if nothing says what its inputs are.
     """
-    first = next(iter(inspect.signature(model.call).parameters), "inputs")
+    accepted = inspect.signature(model.call).parameters
+    names = [name for name, each in accepted.items() if each.kind in _NAMED and name not in _OTHERS]
+    first = names[0] if names else "inputs"
+    ways: list[dict[str, Any]] = []
     if x is not None:
-        shapes = tree.map_structure(lambda a: (tuple(a.shape), _dtype_of(a)), _arrays(x))
+        specs = tree.map_structure(lambda a: _Spec(tuple(a.shape), _dtype_of(a)), _arrays(x))
+        if isinstance(x, Mapping) and set(x) <= set(names):
+            ways.append(dict(specs))
+        ways.append({first: specs})
+        if isinstance(x, (list, tuple)) and 1 < len(x) <= len(names):
+            ways.append(dict(zip(names, specs, strict=False)))
     else:
         known = getattr(model, "_build_shapes_dict", None) or {}
         if not known:
@@ -161,12 +170,24 @@ def symbols_for(model: Any, x: Any = None) -> list[dict[str, Any]]:
                 f"Nothing says what the inputs of the model {model.name!r} are: call it once on "
                 "data (model(x)), so that it is built, and ask again; or hand x in."
             )
-        shapes = _with_dtype(next(iter(known.values())))
+        shape = _with_dtype(next(iter(known.values())))
         if len(known) > 1:
-            names = [name.removesuffix("_shape") for name in known]
-            shapes = {n: _with_dtype(s) for n, s in zip(names, known.values(), strict=True)}
-            return [_made(shapes, free) for free in (True, False)]
-    return [{first: _made(shapes, free, first)} for free in (True, False)]
+            given = [name.removesuffix("_shape") for name in known]
+            ways.append({n: _with_dtype(s) for n, s in zip(given, known.values(), strict=True)})
+        ways.append({first: shape})
+        if isinstance(shape, _Spec) and len(names) > 1:
+            # Keras keeps the first argument's shape only; the others' are often like it.
+            ways.append(dict.fromkeys(names, shape))
+    return [
+        {name: _made(spec, free, name) for name, spec in way.items()}
+        for way in ways
+        for free in (True, False)
+    ]
+
+
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+_OTHERS = ("training", "mask", "initial_state")
 
 
 def _arrays(x: Any) -> Any:
@@ -196,7 +217,7 @@ def _with_dtype(value: Any) -> Any:
 def _made(specs: Any, free: bool, name: str = "") -> Any:
     if isinstance(specs, Mapping):
         return {key: _made(each, free, str(key)) for key, each in specs.items()}
-    if isinstance(specs, tuple) and len(specs) == 2 and isinstance(specs[1], str):
+    if isinstance(specs, _Spec):
         shape, dtype = specs
         whole = (None, *shape[1:]) if free else shape
         return keras.KerasTensor(whole, dtype=dtype, name=name or None)

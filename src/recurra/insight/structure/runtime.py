@@ -289,8 +289,8 @@ def _masks(layer: Layer, call: Call) -> None:
     call.uses = not call.operation and (call.recurrent is not None or name in _USERS)
     if call.operation:
         call.hands = nothing
-    elif isinstance(layer, (RuntimeRecurrent, Bidirectional)):
-        call.hands = _recurrent_hands(layer)
+    elif call.recurrent is not None and not isinstance(layer, TimeDistributed):
+        call.hands = _recurrent_hands(call.recurrent)
     elif name in _JOIN:
         call.hands = lambda masked, count: [all(masked)] * count
     elif name == "Concatenate":
@@ -309,8 +309,8 @@ def _makes(layer: Layer) -> bool:
     )
 
 
-def _recurrent_hands(layer: RuntimeRecurrent | Bidirectional) -> Any:
-    outputs = 2 if getattr(layer, "merge_mode", "") is None else 1
+def _recurrent_hands(layer: Recurrent) -> Any:
+    outputs = 2 if len(layer.parts) == 2 and layer.merge_mode is None else 1
 
     def hands(masked: Sequence[bool], count: int) -> Sequence[bool]:
         kept = bool(layer.return_sequences and masked and masked[0])
