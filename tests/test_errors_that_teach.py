@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 
+import quick_weights
 import recurra
 from recurra import layers as L
 from recurra.layers import provenance
@@ -20,17 +21,7 @@ X = np.random.default_rng(0).standard_normal((B, T, F)).astype("float32")
 Y = np.zeros((B, 1), "float32")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_random_weights() -> Iterator[None]:
-    """Weights do not matter here, and JAX compiles every initializer for every shape."""
-
-    def zeros(_: Any, shape: Any, dtype: Any = None) -> Any:
-        return np.zeros(shape, dtype or "float32")
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("GlorotUniform", "Orthogonal"):
-            patch.setattr(getattr(keras.initializers, name), "__call__", zeros)
-        yield
+no_random_weights = quick_weights.no_random_weights
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from keras import ops
 
 import insight_zoo
+import quick_weights
 import recurra
 from recurra import insight, layers
 from recurra.insight.linting import SEVERITIES, Finding
@@ -25,17 +26,7 @@ T, F, B = 6, 3, 4
 L = layers
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_random_weights() -> Iterator[None]:
-    """Weights do not matter here, and JAX compiles every initializer for every shape."""
-
-    def zeros(_: Any, shape: Any, dtype: Any = None) -> Any:
-        return np.zeros(shape, dtype or "float32")
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("GlorotUniform", "Orthogonal", "RandomUniform"):
-            patch.setattr(getattr(keras.initializers, name), "__call__", zeros)
-        yield
+no_random_weights = quick_weights.no_random_weights
 
 
 def series() -> Any:
@@ -487,7 +478,9 @@ def test_words_and_places() -> None:
     assert "'embedding'" in found.problem
     assert "Conv1D 'convolution'" in found.problem
     assert "mask = embedding.compute_mask(x)" in found.advice
-    assert str(found).startswith(f"R201 warning, in {found.where}: ")
+    lines = str(found).split("\n  ")
+    assert lines[0].startswith(f"R201 warning in {found.where}: The mask")
+    assert lines[1:] == [f"note: {found.why}", f"help: {found.advice}"]
     assert Finding(**found.to_dict()) == found
     (found,) = linted(CASES["R101"][0][0])
     assert found.where == "upper"

@@ -27,7 +27,9 @@ class Finding:
 
     Example:
         >>> print(recurra.insight.lint(model)[0])
-        R201 warning, in lstm: the mask of embedding is lost in flatten ...
+        R402 error in score: Dense 'score' takes softmax over a single value, (B, 1).
+          note: Its output is 1.0 for every input, and no gradient flows back through it.
+          help: Use activation="sigmoid" for one probability, or as many units as ...
     """
 
     code: str
@@ -42,5 +44,9 @@ class Finding:
         return dataclasses.asdict(self)
 
     def __str__(self) -> str:
-        place = f", in {self.where}" if self.where else ""
-        return f"{self.code} {self.severity}{place}: {self.problem} {self.why} {self.advice}"
+        place = f" in {self.where}" if self.where else ""
+        return (
+            f"{self.code} {self.severity}{place}: {self.problem}\n"
+            f"  note: {self.why}\n"
+            f"  help: {self.advice}"
+        )
