@@ -55,7 +55,7 @@ help:
 	@echo "make test     lint, all tests, and Keras's own tests of these layers on JAX, torch and TensorFlow"
 	@echo "              on one host alone: make test-jax, test-torch, test-tensorflow; on none: make test-programs"
 	@echo "make docs     build the documentation into build/site, where index.html is its first page"
-	@echo "make lint     formatters (checking only), ruff, mypy, import-linter"
+	@echo "make lint     formatters (checking only), ruff, mypy, import-linter, make docs"
 	@echo "make format   let the formatters rewrite"
 	@echo "make check-activations   exp, tanh, sigmoid and others at every float32 number (minutes)"
 	@echo "make fuzz     damage model files in 20000 ways and load them; FUZZ adds options (minutes)"
@@ -125,7 +125,7 @@ test-tensorflow: $(TF_VENV)/installed
 	$(call test-on,tensorflow,$(TF_PY),$(ON_EVERY_HOST) $(ON_TENSORFLOW))
 
 # One target each, so that `make -k lint` shows every complaint at once.
-lint: lint-ruff lint-clang-format lint-mypy lint-imports
+lint: lint-ruff lint-clang-format lint-mypy lint-imports docs
 
 lint-ruff: $(VENV)/installed-dev
 	@echo "lint: ruff"

@@ -13,6 +13,7 @@ import math
 import re
 from pathlib import Path
 
+import keras
 import pytest
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -52,6 +53,8 @@ def _words(text: str) -> str:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_pages_programs_print_what_it_shows(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    keras.utils.set_random_seed(3)
+    keras.utils.clear_session()  # layers without a name are numbered from the start
     names: dict[str, object] = {"__name__": "__main__"}
     for line, program, shown in blocks(page):
         printed = io.StringIO()
