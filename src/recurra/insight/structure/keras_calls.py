@@ -118,4 +118,4 @@ def constants(operation: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def dtype_of(tensor: Any) -> str:
-    return keras.backend.standardizedtype_of(tensor.dtype)
+    return keras.backend.standardize_dtype(tensor.dtype)
