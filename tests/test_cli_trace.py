@@ -152,6 +152,7 @@ def test_labels_and_tokens_come_from_columns(models, tmp_path):
     page, _ = page_of(models, tmp_path, "tokens", *options, "--labels", "tag")
     assert [row["tokens"][0]["items"] for row in page["rows"]] == [["the", "cat"], ["sat", "down"]]
     assert [row["tags"][0]["items"] for row in page["rows"]] == [["D", "N"], ["V", "P"]]
+    assert [row["label"] for row in page["rows"]] == ["x", "y"]
     page, _ = page_of(models, tmp_path, "tokens", *options, "--labels", "doc")
     assert [row["label"] for row in page["rows"]] == ["x", "y"]
     # In JSON lines a label stands for the whole line, and tokens may be a text.

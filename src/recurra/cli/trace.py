@@ -245,6 +245,7 @@ def trace(
                 "title": title,
                 "max_bytes": int(max_size * 2**20),
                 "rows": len(samples),
+                "names": [sample.name for sample in samples],
                 "notes": notes,
             }
             notes = _write_page(traced, html, about)
@@ -359,10 +360,10 @@ def _feature(wanted: str | None, features: dict[str, list[str]] | None) -> str |
 def _labels(samples: Sequence[Sample], place: int | None) -> Any:
     """A label for each sequence: the column's, if it is one for all of its rows.
 
-    Otherwise the column has labels of single steps. Without a column: where the sequence is.
+    Otherwise the column has labels of single steps. None without a column.
     """
     if place is None:
-        return [sample.name for sample in samples]
+        return None
     cells = [sample.cells(place) for sample in samples]
     if all(each is None or len(set(map(str, each))) == 1 for each in cells):
         return [sample.cell(place) for sample in samples]

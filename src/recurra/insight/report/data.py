@@ -127,12 +127,14 @@ def report_data(
     rows: int | Sequence[int] | None = None,
     title: str | None = None,
     max_bytes: int = MAX_BYTES,
+    names: Sequence[str] | None = None,
     notes: Sequence[str] = (),
     page_bytes: int = 2**18,
 ) -> dict[str, Any]:
     """What a report's page is given; the arguments are those of `write_report`.
 
     Args:
+        names: of the rows, for those that have no label.
         notes: sentences that the page says besides.
         page_bytes: what the page has besides: its styles and programs.
 
@@ -171,7 +173,7 @@ def report_data(
             + f", of {trace.batch} rows."
         )
     said = list(notes)
-    entries = [_row(row, by_row, texts, tags, axes, series) for row in order]
+    entries = [_row(row, by_row or names, texts, tags, axes, series) for row in order]
     data: dict[str, Any] = {
         "format": "recurra-report",
         "version": 1,

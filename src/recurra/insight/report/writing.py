@@ -91,7 +91,7 @@ def report_page(
     """The page that `write_report` writes, in UTF-8, and what it says to have left out.
 
     Args:
-        trace, max_bytes, about: as of `write_report`; and `notes`, sentences to say besides.
+        trace, max_bytes, about: as of `write_report`; and `names`, `notes` as of `report_data`.
     """
     from recurra.insight.report.page import html_page
 
