@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from recurra.insight.explanation.explanation import Explanation, check_detail
+from recurra.insight.explanation.flow import Flow
 from recurra.insight.explanation.layer_page import Detail
 from recurra.insight.explanation.model_facts import model_facts, node_facts
 from recurra.insight.explanation.results import is_cell
@@ -49,7 +50,7 @@ def explain(thing: Any, x: Any = None, *, detail: Detail = "normal") -> Explanat
     findings = lint(structure, x)
     node = structure.nodes[0] if len(structure.nodes) == 1 else None
     if structure.kind == "Layer" and node is not None and node.recurrent is not None:
-        facts: Any = node_facts(structure, node)
+        facts: Any = node_facts(Flow(structure), node)
     else:
         facts = model_facts(structure)
     return Explanation(facts, structure, findings, detail)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from recurra.insight.explanation.order import chained, reads
-from recurra.insight.structure import Node, Structure
+from recurra.insight.explanation.flow import Flow, reads
+from recurra.insight.structure import Node
 
 _WORDS = {
     "passes": ("hands it on.", "hand it on."),
@@ -41,23 +41,22 @@ _WORDS["is not given and passes"] = _WORDS["is not given"]
 """What calls do with a mask: said of one, and of several."""
 
 
-def mask_sentences(structure: Structure) -> list[str]:
+def mask_sentences(flow: Flow) -> list[str]:
     """One sentence per station of the masks, in the order of the data; empty without masks."""
-    tensors = {tensor.index: tensor for tensor in structure.tensors}
     sentences = []
-    for verb, nodes in _stations(structure):
+    for verb, nodes in _stations(flow):
         first = nodes[0]
-        sentences += [_given(structure, node) for node in nodes if node.others.get("mask")]
+        sentences += [_given(flow, node) for node in nodes if node.others.get("mask")]
         if verb == "makes":
             sentences.append(_makes(first))
         elif verb == "spoils":
-            sentences.append(_spoils(structure, first))
+            sentences.append(_spoils(flow, first))
         else:
             one, many = _WORDS[verb]
             sentences.append(
                 f"{names([node.path for node in nodes])} {one if len(nodes) == 1 else many}"
             )
-    ends = [_maker(structure, index) for index in structure.outputs if tensors[index].masked]
+    ends = [flow.place(index) for index in flow.structure.outputs if flow.is_masked(index)]
     if ends:
         several = len(set(ends)) > 1
         sentences.append(
@@ -67,14 +66,13 @@ def mask_sentences(structure: Structure) -> list[str]:
     return sentences
 
 
-def _stations(structure: Structure) -> list[tuple[str, list[Node]]]:
+def _stations(flow: Flow) -> list[tuple[str, list[Node]]]:
     """What happens to masks, and at which calls; neighbours that do the same are together."""
-    tensors = {tensor.index: tensor for tensor in structure.tensors}
     found: list[tuple[str, list[Node]]] = []
-    for node in chained(structure):
+    for node in flow.nodes:
         verb: str = node.mask_role
-        goes_on = any(tensors[index].masked for index in node.outputs)
-        if goes_on and node.inputs and not any(tensors[i].masked for i in reads(node)):
+        goes_on = flow.is_masked(*node.outputs)
+        if goes_on and node.inputs and not flow.is_masked(*reads(node)):
             verb = "makes" if verb == "makes" else "has again"
         if verb == "none":
             continue
@@ -82,7 +80,7 @@ def _stations(structure: Structure) -> list[tuple[str, list[Node]]]:
             verb = "uses and passes" if goes_on else "uses"
         elif node.recurrent is not None and verb in ("passes", "loses"):
             verb = ("misses" if node.states else "is not given") + (" and passes" * goes_on)
-        elif verb == "loses" and _recurrent_after(structure, node):
+        elif verb == "loses" and _recurrent_after(flow, node):
             verb = "spoils"
         if found and found[-1][0] == verb and verb in _WORDS:
             found[-1][1].append(node)
@@ -100,13 +98,13 @@ def _makes(node: Node) -> str:
     return f"`{node.path}` ({node.class_name}) makes it."
 
 
-def _given(structure: Structure, node: Node) -> str:
-    makers = [_maker(structure, index) for index in node.others["mask"]]
+def _given(flow: Flow, node: Node) -> str:
+    makers = [flow.place(index) for index in node.others["mask"]]
     return f"{names(makers)} makes the one that `{node.path}` is given as `mask=`."
 
 
-def _spoils(structure: Structure, node: Node) -> str:
-    after = _recurrent_after(structure, node)
+def _spoils(flow: Flow, node: Node) -> str:
+    after = _recurrent_after(flow, node)
     take = "take" if len(after) > 1 else "takes"
     return (
         f"`{node.path}` ({node.class_name}) loses it, so {names(after)} {take} padded steps for "
@@ -114,19 +112,18 @@ def _spoils(structure: Structure, node: Node) -> str:
     )
 
 
-def _recurrent_after(structure: Structure, node: Node) -> list[str]:
+def _recurrent_after(flow: Flow, node: Node) -> list[str]:
     """Recurrent layers that read what a call gives, with only other calls in between.
 
     The way ends where a mask comes with the data again.
     """
-    masked = {tensor.index for tensor in structure.tensors if tensor.masked}
     found: list[str] = []
     waiting, seen = list(node.outputs), set(node.outputs)
     while waiting:
         index = waiting.pop(0)
-        if index in masked:
+        if flow.is_masked(index):
             continue
-        for user in structure.users(index):
+        for user in flow.users(index):
             if user.recurrent is not None:
                 found += [user.path] if index in user.inputs else []
                 continue
@@ -134,13 +131,6 @@ def _recurrent_after(structure: Structure, node: Node) -> list[str]:
             seen.update(new)
             waiting += new
     return list(dict.fromkeys(found))
-
-
-def _maker(structure: Structure, index: int) -> str:
-    maker = structure.maker(index)
-    if maker is not None:
-        return maker.path
-    return next(tensor.name for tensor in structure.tensors if tensor.index == index)
 
 
 def names(paths: Sequence[str]) -> str:

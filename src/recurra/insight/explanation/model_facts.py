@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from recurra.insight.explanation.flow import Flow, reads
 from recurra.insight.explanation.layer_facts import LayerFacts, layer_facts
-from recurra.insight.explanation.letters import shapes_of
 from recurra.insight.explanation.masks import mask_sentences
-from recurra.insight.explanation.order import chained, reads
 from recurra.insight.explanation.results import is_cell, wraps
 from recurra.insight.explanation.sizes import SymbolicShape, shape_text, symbolic
 from recurra.insight.explanation.state_flow import origins, state_sentences
@@ -36,7 +35,7 @@ class Made:
 class Step:
     """An input of the model, or a call of one of its layers.
 
-    path: "" for what stands for several layers (`count` of them).
+    path: of the first, where it stands for several layers (`count` of them).
     title: "LSTM, 64 units"; "input".
     reads: names of what it takes: "encoder", or "encoder: state_h" of several results.
     follows: whether it reads the step before it, and nothing else.
@@ -114,20 +113,18 @@ def _tensor(name: str, shape: SymbolicShape, dtype: str) -> dict[str, Any]:
 
 def model_facts(structure: Structure) -> ModelFacts:
     """What there is to tell about a model."""
-    shapes = shapes_of(structure)
-    layers: dict[str, LayerFacts] = {}
-    for node in structure.recurrent():
-        layers[node.path] = node_facts(structure, node, shapes)
-    named = {tensor.index: tensor for tensor in structure.tensors}
+    flow = Flow(structure)
+    layers = {node.path: node_facts(flow, node) for node in structure.recurrent()}
+    named, shapes = flow.tensors, flow.shapes
     return ModelFacts(
         name=structure.name,
         kind=structure.kind,
         source=structure.source,
         inputs=tuple((named[i].name, shapes[i], named[i].dtype) for i in structure.inputs),
         outputs=tuple((named[i].name, shapes[i], named[i].dtype) for i in structure.outputs),
-        steps=tuple(_steps(structure, shapes, layers)),
-        masks=tuple(mask_sentences(structure)),
-        states=tuple(state_sentences(structure, layers)),
+        steps=tuple(_steps(flow, layers)),
+        masks=tuple(mask_sentences(flow)),
+        states=tuple(state_sentences(flow, layers)),
         layers=tuple(layers.values()),
         parameters=sum(node.parameters for node in structure.nodes),
         gaps=structure.gaps,
@@ -135,12 +132,10 @@ def model_facts(structure: Structure) -> ModelFacts:
     )
 
 
-def node_facts(
-    structure: Structure, node: Node, shapes: Mapping[int, SymbolicShape] | None = None
-) -> LayerFacts:
+def node_facts(flow: Flow, node: Node) -> LayerFacts:
     """What there is to tell about the layer of one call."""
     assert node.recurrent is not None
-    shapes = shapes_of(structure) if shapes is None else shapes
+    shapes = flow.shapes
     given = shapes[node.inputs[0]] if node.inputs else ()
     items = wraps(node.recurrent) == "items"
     if is_cell(node.recurrent):
@@ -157,7 +152,7 @@ def node_facts(
         given,
         output=shapes[node.outputs[0]] if node.outputs else (),
         masked=node.mask_role == "uses",
-        starts=origins(structure, node),
+        starts=origins(flow, node),
         parameters=node.parameters or None,
     )
 
@@ -165,10 +160,8 @@ def node_facts(
 # --- The way ---
 
 
-def _steps(
-    structure: Structure, shapes: Mapping[int, SymbolicShape], layers: Mapping[str, LayerFacts]
-) -> list[Step]:
-    tensors = {tensor.index: tensor for tensor in structure.tensors}
+def _steps(flow: Flow, layers: Mapping[str, LayerFacts]) -> list[Step]:
+    inputs = flow.structure.inputs
     told: set[int] = set()
     steps: list[Step] = []
     before: tuple[int, ...] = ()
@@ -176,15 +169,15 @@ def _steps(
     def tell_inputs(indices: tuple[int, ...]) -> None:
         nonlocal before
         for index in indices:
-            if index in structure.inputs and index not in told:
+            if index in inputs and index not in told:
                 told.add(index)
-                tensor = tensors[index]
-                made = _made(structure, index, "", shapes, "")
+                tensor = flow.tensors[index]
+                made = _made(flow, index, "", "")
                 kind = "" if tensor.dtype.startswith("float") else f", {tensor.dtype}"
                 steps.append(Step(tensor.name, f"input{kind}", False, (), False, (made,)))
                 before = (index,)
 
-    for node in chained(structure):
+    for node in flow.nodes:
         others = tuple(i for group in node.others.values() for i in group)
         tell_inputs(reads(node))
         facts = layers.get(node.path)
@@ -192,10 +185,9 @@ def _steps(
         several = len(node.outputs) > 1
         made = tuple(
             _made(
-                structure,
+                flow,
                 index,
                 _output_name(node, i, several),
-                shapes,
                 meanings[i].brief if i < len(meanings) and meanings[i].kind != "trace" else "",
             )
             for i, index in enumerate(node.outputs)
@@ -205,27 +197,21 @@ def _steps(
                 node.path,
                 _title(node, facts),
                 facts is not None,
-                tuple(_source(structure, i) for i in (*node.inputs, *others)),
+                tuple(_source(flow, i) for i in (*node.inputs, *others)),
                 node.inputs == before[:1] and not others and bool(node.inputs),
                 made,
-                _note(structure, node),
+                _note(flow, node),
             )
         )
         before = node.outputs
-    tell_inputs(structure.inputs)
+    tell_inputs(inputs)
     return steps
 
 
-def _made(
-    structure: Structure,
-    index: int,
-    name: str,
-    shapes: Mapping[int, SymbolicShape],
-    meaning: str,
-) -> Made:
-    tensor = next(t for t in structure.tensors if t.index == index)
-    users = tuple(dict.fromkeys(node.path for node in structure.users(index)))
-    return Made(name, shapes[index], tensor.masked, users, index in structure.outputs, meaning)
+def _made(flow: Flow, index: int, name: str, meaning: str) -> Made:
+    users = tuple(dict.fromkeys(node.path for node in flow.users(index)))
+    leaves = index in flow.structure.outputs
+    return Made(name, flow.shapes[index], flow.is_masked(index), users, leaves, meaning)
 
 
 def _output_name(node: Node, place: int, several: bool) -> str:
@@ -235,11 +221,11 @@ def _output_name(node: Node, place: int, several: bool) -> str:
     return names[place] if place < len(names) else f"result {place}"
 
 
-def _source(structure: Structure, index: int) -> str:
+def _source(flow: Flow, index: int) -> str:
     """What a tensor is called where it is read: "encoder", or "encoder: state_h"."""
-    maker = structure.maker(index)
+    maker = flow.maker(index)
     if maker is None:
-        return next(t.name for t in structure.tensors if t.index == index)
+        return flow.tensors[index].name
     if len(maker.outputs) == 1:
         return maker.path
     place = maker.outputs.index(index)
@@ -256,7 +242,7 @@ def _title(node: Node, facts: LayerFacts | None) -> str:
     return f"{facts.title}, {units} units" if units else facts.title
 
 
-def _note(structure: Structure, node: Node) -> str:
+def _note(flow: Flow, node: Node) -> str:
     notes = []
     match node.mask_role:
         case "makes":
@@ -266,7 +252,7 @@ def _note(structure: Structure, node: Node) -> str:
         case "uses" if node.recurrent is None:
             notes.append("uses the mask")
     if node.states:
-        makers = dict.fromkeys(_source(structure, index).partition(":")[0] for index in node.states)
+        makers = dict.fromkeys(_source(flow, index).partition(":")[0] for index in node.states)
         notes.append(f"initial_state ← {', '.join(makers)}")
     return "; ".join(notes)
 

@@ -99,7 +99,9 @@ def _shortened(steps: Sequence[Step]) -> list[Step]:
     def finish() -> None:
         if len(run) > 2:
             names = ", ".join(dict.fromkeys(step.title for step in run))
-            shortened.append(Step("", names, False, (), True, run[-1].made, count=len(run)))
+            shortened.append(
+                Step(run[0].path, names, False, (), True, run[-1].made, count=len(run))
+            )
         else:
             shortened.extend(run)
         run.clear()

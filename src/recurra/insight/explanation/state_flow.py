@@ -4,34 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from recurra.insight.explanation.flow import Flow
 from recurra.insight.explanation.layer_facts import LayerFacts
 from recurra.insight.explanation.masks import names
-from recurra.insight.structure import Node, Structure
+from recurra.insight.structure import Node
 
 
-def origins(structure: Structure, node: Node) -> str:
+def origins(flow: Flow, node: Node) -> str:
     """Where a call's states come from, if it is given any; "" if not."""
     if not node.states:
         return ""
-    return f"{', '.join(_places(structure, node))}, given as `initial_state`"
+    return f"{', '.join(_places(flow, node))}, given as `initial_state`"
 
 
-def state_sentences(structure: Structure, layers: Mapping[str, LayerFacts]) -> list[str]:
+def state_sentences(flow: Flow, layers: Mapping[str, LayerFacts]) -> list[str]:
     """Where each recurrent layer's states come from, and which final ones nobody reads."""
     zeros: list[str] = []
     kept: list[str] = []
     given: list[str] = []
     unused: dict[str, list[str]] = {}
-    for node in structure.recurrent():
+    for node in flow.structure.recurrent():
         facts = layers[node.path]
         if node.states:
-            given.append(_given(structure, node, facts))
+            given.append(_given(flow, node, facts))
         elif _is_stateful(facts):
             kept.append(node.path)
         else:
             zeros.append(node.path)
         for place, index in enumerate(node.outputs[1:], 1):
-            if structure.users(index) or index in structure.outputs:
+            if flow.users(index) or index in flow.structure.outputs:
                 continue
             name = node.output_names[place] if place < len(node.output_names) else ""
             if "state" in name:
@@ -52,21 +53,21 @@ def state_sentences(structure: Structure, layers: Mapping[str, LayerFacts]) -> l
     return sentences
 
 
-def _given(structure: Structure, node: Node, facts: LayerFacts) -> str:
+def _given(flow: Flow, node: Node, facts: LayerFacts) -> str:
     own = [state.name for state in facts.results.states]
-    places = _places(structure, node)
+    places = _places(flow, node)
     if len(own) != len(places):
         return f"`{node.path}` starts from {', '.join(places)}."
     pairs = ", ".join(f"{name} ← {place}" for name, place in zip(own, places, strict=True))
     return f"`{node.path}` starts from given states: {pairs}."
 
 
-def _places(structure: Structure, node: Node) -> list[str]:
+def _places(flow: Flow, node: Node) -> list[str]:
     found = []
     for index in node.states:
-        maker = structure.maker(index)
+        maker = flow.maker(index)
         if maker is None:
-            name = next(t.name for t in structure.tensors if t.index == index)
+            name = flow.tensors[index].name
             found.append(f"`{name}` (an input)")
             continue
         place = maker.outputs.index(index)
