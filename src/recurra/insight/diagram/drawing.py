@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -212,15 +213,18 @@ def _labels(placed: Placed) -> Iterator[tuple[str, Area]]:
     """Shapes beside the wires, once for each tensor, where there is room; and what they cover."""
     taken = [(x, y, x + box.size[0], y + box.size[1]) for box, (x, y) in placed.boxes.items()]
     taken += [(x, y, x + w, y + HEAD - 6) for _, x, y, w, _ in placed.frames]
-    traces = {way: [*_trace(way)] for way in placed.ways}
+    points = sorted((y, x) for way in placed.ways for x, y in _trace(way))
     written: set[tuple[int, str]] = set()
     for way in placed.ways:
         wire = way.wire
         key = (wire.tensor, wire.flow)
         if not way.first or key in written or not wire.label or wire.flow == "mask":
             continue
-        others = [point for other, points in traces.items() if other is not way for point in points]
-        found = _room(way, width_of(wire.label, LABEL_SIZE), taken, others)
+        label = wire.label
+        found = _room(way, width_of(label, LABEL_SIZE), taken, points)
+        if found is None and not label.startswith("("):
+            label = label[label.rindex("(") :]
+            found = _room(way, width_of(label, LABEL_SIZE), taken, points)
         if found is None:
             continue
         written.add(key)
@@ -228,7 +232,7 @@ def _labels(placed: Placed) -> Iterator[tuple[str, Area]]:
         taken.append(area)
         text = (
             f'<g class="rm-{wire.flow}"><text class="rm-label" x="{_n(x)}" y="{_n(y)}" '
-            f'font-size="{LABEL_SIZE:g}">{_text(wire.label)}</text></g>'
+            f'font-size="{LABEL_SIZE:g}">{_text(label)}</text></g>'
         )
         yield text, area
 
@@ -249,23 +253,28 @@ def _along(x0: float, y0: float, x1: float, y1: float, part: float) -> Point:
 
 
 def _room(
-    way: Way, width: float, taken: Sequence[Area], others: Sequence[Point]
+    way: Way, width: float, taken: Sequence[Area], points: Sequence[Point]
 ) -> tuple[Point, Area] | None:
-    """Where a label can stand beside a way: on no box or label, over as few wires as can be."""
+    """Where a label can stand beside a way: on no box or label, over as few wires as can be.
+
+    Args:
+        way, width: of the label.
+        taken: by boxes and labels.
+        points: (y, x) along all wires, sorted.
+    """
     height = LABEL_SIZE + 2
     best: tuple[int, Point, Area] | None = None
     for (x0, y0), (x1, y1) in itertools.pairwise(way.points):
         if y1 - y0 < height:
             continue
+        near = points[bisect.bisect(points, (y0,)) : bisect.bisect(points, (y1,))]
         for part in (0.5, 0.35, 0.65, 0.25, 0.75):
             x, y = _along(x0, y0, x1, y1, part)
             for left in (x + 7, x - 7 - width):
                 area = (left, y - height / 2, left + width, y + height / 2)
                 if any(_cover(area, other) for other in taken):
                     continue
-                crossed = sum(
-                    area[0] < px < area[2] and area[1] < py < area[3] for px, py in others
-                )
+                crossed = sum(area[0] < px < area[2] and area[1] < py < area[3] for py, px in near)
                 if best is None or crossed < best[0]:
                     best = crossed, (left, y + LABEL_SIZE * 0.36), area
         if best is not None and not best[0]:

@@ -16,7 +16,7 @@ from recurra.insight.diagram.ranks import (
     with_bends,
 )
 
-GAP, TIGHT_GAP = 36.0, 27.0
+GAP, TIGHT_GAP = 40.0, 28.0
 """Between rows; the second in models of more than `_MANY` boxes."""
 
 _MANY = 24

@@ -131,6 +131,7 @@ def picture_of(structure: Structure) -> Picture:
         if number in makers:
             wires.append(_wire(makers[number], box, structure.tensors[number], shapes[number]))
         outputs.append(box)
+    _name_states(wires, structure)
     wires += _below_each_other(structure, boxes)
     root = _grouped(structure, boxes)
     root.items = [*inputs, *root.items, *outputs]
@@ -153,9 +154,23 @@ def _wire(
     tip = f"{tensor.name} {shape} {tensor.dtype}"
     tip += f", as {argument}" if argument else ""
     tip += ", with a mask" if tensor.masked else ""
-    name = tensor.name.rpartition(":")[2] if flow == "state" and ":" in tensor.name else ""
-    label = f"{name} {shape}" if name and not name.isdecimal() else shape
-    return Wire(source, target, tensor.index, flow, label, tensor.masked, tip)
+    return Wire(source, target, tensor.index, flow, shape, tensor.masked, tip)
+
+
+def _name_states(wires: list[Wire], structure: Structure) -> None:
+    """Write one label for all states that go from one layer to another."""
+    bundles: dict[tuple[Box, Box, str], list[Wire]] = {}
+    for wire in wires:
+        if wire.flow == "state":
+            bundles.setdefault((wire.source, wire.target, wire.label), []).append(wire)
+    for (_, _, shape), bundle in bundles.items():
+        names = [structure.tensors[wire.tensor].name.rpartition(":") for wire in bundle]
+        told = [name for _, colon, name in names if colon and not name.isdecimal()]
+        if len(bundle) > 2:
+            told = [f"{len(bundle)} states"]
+        bundle[0].label = f"{', '.join(told)} {shape}".strip()
+        for wire in bundle[1:]:
+            wire.label = ""
 
 
 def _shape_texts(structure: Structure) -> dict[int, str]:
@@ -263,33 +278,46 @@ def _tip(node: Node) -> str:
 # --- Groups ---
 
 
+@dataclass
+class _Open:
+    """A group that calls are put into now.
+
+    first: the layer that was called first in it.
+    made: the tensors that were made in it.
+    """
+
+    name: str
+    first: str
+    group: Group
+    made: set[int] = field(default_factory=set)
+
+
 def _grouped(structure: Structure, boxes: list[Box]) -> Group:
     """The boxes in groups of what is called within one call of a nested model or layer.
 
-    The calls inside of one call follow each other; a second call begins where the first of its
-    layers comes again.
+    The calls inside of one call follow each other. A second call begins where the first of its
+    layers comes again, on what was not made in the group.
     """
     root = Group("", "")
-    open_groups: list[tuple[str, str, Group]] = []  # name, the first layer's path, group
+    stack: list[_Open] = []
     for node, box in zip(structure.nodes, boxes, strict=True):
-        parts = node.path.split("/")
-        names, layer = parts[:-1], node.path.rpartition(":")[0] or node.path
-        if not node.path.rpartition(":")[2].isdecimal():
-            layer = node.path
+        *names, _ = node.path.split("/")
+        layer, _, number = node.path.rpartition(":")
+        layer = layer if number.isdecimal() else node.path
+        given = {tensor for _, _, tensor in _given(node)}
         depth = 0
-        while (
-            depth < min(len(names), len(open_groups))
-            and open_groups[depth][0] == names[depth]
-            and open_groups[depth][1] != layer
-        ):
+        for name, at in zip(names, stack, strict=False):
+            if at.name != name or (at.first == layer and not at.made & given):
+                break
             depth += 1
-        del open_groups[depth:]
+        del stack[depth:]
         for level in range(depth, len(names)):
-            outer = open_groups[-1][2] if open_groups else root
             group = Group(names[level], "/".join(names[: level + 1]))
-            outer.items.append(group)
-            open_groups.append((names[level], layer, group))
-        (open_groups[-1][2] if open_groups else root).items.append(box)
+            (stack[-1].group if stack else root).items.append(group)
+            stack.append(_Open(names[level], layer, group))
+        (stack[-1].group if stack else root).items.append(box)
+        for at in stack:
+            at.made.update(node.outputs)
     return root
 
 
