@@ -219,14 +219,15 @@ class FusedRNN(Recurrent):
     ) -> Any:
         """Symbolic results, in the structure that `call` returns."""
 
-        def tensor(shape: Any) -> Any:
-            return keras.KerasTensor(shape, dtype=self.compute_dtype)
+        def tensor(shape: Any, name: str | None = None) -> Any:
+            return keras.KerasTensor(shape, dtype=self.compute_dtype, name=name)
 
         shapes = self.compute_output_shape(sequences.shape)
         if not (self.return_state or self.return_trace):
             return tensor(shapes)
-        count = 1 + len(self.cell_spec.states)
-        output, *states = (tensor(shape) for shape in shapes[:count])
+        # Keras's errors show tensors by name, as where a layer is given all of them for its input.
+        names = [f"{each}_of_{self.name}" for each in ("output", *self.cell_spec.state_outputs)]
+        output, *states = map(tensor, shapes[: len(names)], names)
         trace = None
         if self.return_trace:
             trace = {name: tensor(shape) for name, shape in shapes[-1].items()}
