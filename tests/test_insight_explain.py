@@ -493,7 +493,10 @@ def test_colours_come_from_rich_alone():
 
 
 def test_the_page_needs_nothing_from_outside():
-    page = recurra.explain(insight_zoo.made("tagger").model).html()
+    explanation = recurra.explain(insight_zoo.made("tagger").model)
+    assert explanation._repr_html_().count("<svg") == 1
+    page = explanation.html()
+    assert page.count("<svg") == 1
     assert page.startswith("<!doctype html>")
     assert not re.findall(r"(?:src|href)\s*=\s*[\"']?(?:https?:)?//", page)
     assert "<script" not in page

@@ -16,6 +16,9 @@ from recurra.insight.structure import Structure
 
 _DETAILS = ("brief", "normal", "full")
 
+_DRAWN = 60
+"""Calls of a model that is drawn in a notebook without being asked for."""
+
 
 class Explanation(Mapping[str, "Explanation"]):
     """What a layer or model takes, does and returns.
@@ -98,7 +101,8 @@ class Explanation(Mapping[str, "Explanation"]):
     def _repr_html_(self) -> str:
         from recurra.insight.explanation.html import fragment
 
-        return "".join(fragment(each) for each in self._documents(None))
+        few = len(self.structure.nodes) <= _DRAWN
+        return fragment(self._documents(None), self._diagram() if few else "")
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
         from recurra.insight.explanation.terminal import drawn
@@ -127,12 +131,9 @@ class Explanation(Mapping[str, "Explanation"]):
     # --- The layers inside ---
 
     def __getitem__(self, path: str) -> Explanation:
-        return Explanation(
-            self._parts[self._path(path)],
-            self.structure,
-            [finding for finding in self.findings if finding.where == path],
-            self._detail,
-        )
+        path = self._path(path)
+        findings = [finding for finding in self.findings if finding.where == path]
+        return Explanation(self._parts[path], self.structure, findings, self._detail)
 
     def _path(self, name: str) -> str:
         """A layer's path, by itself, by its last part or by the layer's own name."""

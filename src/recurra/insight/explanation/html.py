@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -51,6 +52,7 @@ STYLE = """
 .recurra-explain .k-bad::before{content:"\\25B2\\A0";color:#c98500}
 .recurra-explain .k-error::before{content:"\\25A0\\A0";color:#d64545}
 .recurra-explain .k-error,.recurra-explain .k-bad,.recurra-explain .k-good{font-weight:600}
+.recurra-diagram{overflow-x:auto;margin:.8em 0}
 @media (max-width:640px){.recurra-explain table.bare tr{display:block;margin-bottom:.25em}
  .recurra-explain table.bare td{display:inline-block;padding-right:.9em}
  .recurra-explain table.bare td:last-child{display:block;padding-left:.9em}
@@ -67,7 +69,7 @@ _PAGE = """<!doctype html>
 <meta name="color-scheme" content="light dark">
 <title>{title}</title>
 <style>:root{{color-scheme:light dark}}body{{margin:1.5em auto;padding:0 1.2em;max-width:74em}}
-.recurra-diagram{{overflow-x:auto;margin:1em 0}}{style}</style>
+{style}</style>
 </head>
 <body>
 {body}
@@ -76,24 +78,25 @@ _PAGE = """<!doctype html>
 """
 
 
-def fragment(document: Document) -> str:
-    """A document for a notebook's cell, with the style that it needs."""
-    return f"<style>{STYLE}</style>{_body(document)}"
+def fragment(documents: Sequence[Document], diagram: str = "") -> str:
+    """Documents for a notebook's cell, with the style that they need; as for `page`."""
+    return f"<style>{STYLE}</style>{_bodies(documents, diagram)}"
 
 
-def page(documents: list[Document], diagram: str = "") -> str:
+def page(documents: Sequence[Document], diagram: str = "") -> str:
     """Documents as one page that needs nothing else.
 
     Args:
         documents: one after the other.
         diagram: an SVG to put under the first one's title.
     """
+    title = escape(documents[0].title)
+    return _PAGE.format(title=title, style=STYLE, body=_bodies(documents, diagram))
+
+
+def _bodies(documents: Sequence[Document], diagram: str) -> str:
     drawn = f'<div class="recurra-diagram">{diagram}</div>' if diagram else ""
-    return _PAGE.format(
-        title=escape(documents[0].title),
-        style=STYLE,
-        body="\n".join(_body(each, drawn * (each is documents[0])) for each in documents),
-    )
+    return "\n".join(_body(each, drawn * (each is documents[0])) for each in documents)
 
 
 def _body(document: Document, diagram: str = "") -> str:
