@@ -181,7 +181,9 @@ def test_layers_and_arrays_are_found(trace: Trace) -> None:
     assert list(trace) == ["bi/forward_layer", "bi/backward_layer", "top"]
     assert trace["backward_both"] is trace.layers["bi/backward_layer"]
     assert "top" in trace
-    assert "backward_both" not in trace
+    assert "backward_both" in trace
+    assert "bi" not in trace  # stands for two
+    assert trace.get("nothing") is None
     assert trace.batch == 2
     assert list(trace.inputs) == ["series"]
     assert list(trace.outputs) == ["forecast"]
@@ -266,6 +268,27 @@ def test_gradients_of_a_loaded_model_are_refused(model: Any, tmp_path: Path) -> 
     with pytest.raises(NotImplementedError, match="a loaded model only runs forwards"):
         recurra.trace(tmp_path / "model.keras", x, loss="mse", y=np.zeros((2, 1)))
     assert list(recurra.trace(tmp_path / "model.keras", x, layers="top")) == ["top"]
+
+
+def test_names_of_inputs_and_outputs(tmp_path: Path) -> None:
+    """Several of one layer, and dicts in lists; the same of a loaded model."""
+    x = keras.Input((4, 3), name="series")
+    both = Bidirectional(LSTM(2), merge_mode=None, name="both")(x)
+    state = LSTM(2, return_state=True, name="last")(x)[1]
+    listed = keras.Model(x, [*both, state])
+    keyed = keras.Model({"a": x}, {"both": both, "state": state})
+    expected = {
+        "listed": (["series"], ["both", "both:backward_output", "last:state_h"]),
+        "keyed": (["a"], ["both/0", "both/1", "state"]),
+    }
+    for name, model, given in (("listed", listed, x), ("keyed", keyed, {"a": x})):
+        data = numbers(2, 4, 3)
+        data = {"a": data} if isinstance(given, dict) else data
+        trace = recurra.trace(model, data)
+        assert (list(trace.inputs), list(trace.outputs)) == expected[name]
+        model.save(tmp_path / f"{name}.keras")
+        again = recurra.trace(tmp_path / f"{name}.keras", data)
+        assert (list(again.inputs), list(again.outputs)) == expected[name]
 
 
 def test_threads_trace_side_by_side(model: Any) -> None:
@@ -370,24 +393,26 @@ class Loop(keras.Model):
     def __init__(self) -> None:
         super().__init__(name="loop")
         self.lower = GRU(3, name="gru", return_sequences=True)
-        self.upper = GRU(3, name="gru", return_state=True)
+        self.other = GRU(2, name="gru")
+        self.upper = GRU(3, name="upper", return_state=True)
 
     def call(self, inputs: Any) -> Any:
-        step, state = self.lower(inputs)[:, :1], None
+        sequence, state = self.lower(inputs), None
+        step = sequence[:, :1]
         for _ in range(3):
             output, state = self.upper(step, initial_state=state)
             step = output[:, None]
-        return output
+        return output, self.other(sequence)
 
 
 def test_a_layer_that_is_called_again_and_again() -> None:
     model, x = Loop(), numbers(2, 4, 3)
-    output = np.asarray(model(x))
+    output = np.asarray(model(x)[0])
     trace = recurra.trace(model, x)
-    assert list(trace) == ["gru", "gru:2", "gru:3", "gru:4"]
+    assert sorted(trace) == ["gru", "gru:2", "upper", "upper:2", "upper:3"]
     assert [node.path for node in trace.structure.recurrent()] == list(trace)
-    calls = [trace["gru:2"], trace["gru:3"], trace["gru:4"]]
-    assert [call.arrays["input"].shape for call in calls] == [(2, 1, 3)] * 3
+    assert list(recurra.trace(model, x, layers=["gru:2"])) == ["gru:2"]
+    calls = [trace["upper"], trace["upper:2"], trace["upper:3"]]
     assert not calls[0].initial
     for call, next_call in itertools.pairwise(calls):
         np.testing.assert_allclose(next_call.initial["state_h"], call.arrays["state_h"], atol=1e-6)

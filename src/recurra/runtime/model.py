@@ -129,6 +129,11 @@ class Runtime:
         return self._outputs
 
     @property
+    def nesting(self) -> tuple[Any, Any]:
+        """How Keras nests the inputs and the outputs: their numbers, in lists and dicts."""
+        return self._nesting[0], self._nesting[1]
+
+    @property
     def digest(self) -> str:
         """Of the configuration and all weights, hexadecimal: equal for equal models."""
         return self.graph.digest

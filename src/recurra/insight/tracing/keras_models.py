@@ -102,13 +102,12 @@ def trace_keras(
                 for path, layer in traces.items()
             }
         structure = described(model, lambda: structure_of_keras(model, captured.x))
-    listed = _names(structure, "input", captured.x)
     return Trace(
         layers=in_order(traces, structure),
         structure=structure,
-        inputs=_named(captured.x, listed),
-        outputs=_named(captured.result, _names(structure, "output", captured.result)),
-        masks=_named(captured.mask, listed),
+        inputs=_named(captured.x, structure, "input"),
+        outputs=_named(captured.result, structure, "output"),
+        masks=_named(captured.mask, structure, "input"),
         loss=value,
     )
 
@@ -196,7 +195,7 @@ def _arrays(x: Any, model: Any) -> Any:
 
 
 def _tensor(value: Any) -> Any:
-    if backend.is_tensor(value):
+    if value is None or backend.is_tensor(value):
         return value
     array = np.asarray(value)
     if array.dtype.kind not in "biufc":
@@ -221,9 +220,15 @@ def call_model(model: Any, x: Any, mask: Any) -> Any:
         return model(x, training=False)
     if model._call_has_mask_arg:
         return model(x, mask=mask, training=False)
-    for tensor, each in zip(tree.flatten(x), tree.flatten(mask), strict=True):
-        backend.set_keras_mask(tensor, each)
-    return model(x, training=False)
+    tensors = tree.flatten(x)
+    before = [backend.get_keras_mask(tensor) for tensor in tensors]
+    try:
+        for tensor, each in zip(tensors, tree.flatten(mask), strict=True):
+            backend.set_keras_mask(tensor, each)
+        return model(x, training=False)
+    finally:
+        for tensor, each in zip(tensors, before, strict=True):
+            backend.set_keras_mask(tensor, each)
 
 
 @contextlib.contextmanager
@@ -254,18 +259,23 @@ def _unchanged(model: Any) -> Iterator[None]:
 # --- Names of inputs and outputs ---
 
 
-def _names(structure: Structure, kind: str, values: Any) -> list[str]:
-    """What the inputs or outputs are called: keys of a dict, in Keras's order, or their layers."""
-    if isinstance(values, Mapping):
-        return sorted(values)
-    return names_of(structure, kind, len(tree.flatten(values)))
+def _named(values: Any, structure: Structure, kind: str) -> dict[str, Array]:
+    """Tensors by name, as arrays; None is left out.
 
+    The names are a dict's keys, or those of the layers that make the tensors.
 
-def _named(values: Any, listed: Sequence[str]) -> dict[str, Array]:
-    """Tensors by name, as arrays; None is left out."""
-    if isinstance(values, Mapping):
-        flat = [values.get(name) for name in listed]
-    else:
-        flat = tree.flatten(values) if values is not None else []
-    pairs = zip(listed, flat, strict=False)
-    return {name: to_numpy(value) for name, value in pairs if value is not None}
+    Args:
+        values: nested as the model has them.
+        structure: the model's.
+        kind: "input" or "output".
+    """
+    paths = tree.flatten_with_path(values) if values is not None else []
+    keyed = any(isinstance(step, str) for path, _ in paths for step in path)
+    listed = ["/".join(map(str, path)) for path, _ in paths]
+    if not keyed:
+        listed = names_of(structure, kind, len(paths))
+    return {
+        name: to_numpy(value)
+        for name, (_, value) in zip(listed, paths, strict=True)
+        if value is not None
+    }

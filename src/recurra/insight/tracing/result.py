@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from recurra.cells import CELLS, CellSpec
 from recurra.insight.structure import Structure
-from recurra.insight.tracing.names import resolve
+from recurra.insight.tracing.names import candidates, resolve
 
 Array = NDArray[Any]
 
@@ -109,11 +109,13 @@ class Trace(Mapping[str, LayerTrace]):
     loss: float | None = None
 
     def __getitem__(self, path: str) -> LayerTrace:
-        own = {key: str(layer.info.get("layer_name", "")) for key, layer in self.layers.items()}
-        return self.layers[resolve(path, own)]
+        return self.layers[resolve(path, self._own_names())]
 
     def __contains__(self, path: object) -> bool:
-        return path in self.layers
+        return isinstance(path, str) and len(candidates(path, self._own_names())) == 1
+
+    def _own_names(self) -> dict[str, str]:
+        return {path: str(layer.info.get("layer_name", "")) for path, layer in self.layers.items()}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.layers)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from recurra.insight.structure import Structure
 from recurra.insight.structure.runtime import structure_of_runtime
 from recurra.insight.tracing import names
-from recurra.insight.tracing.described import described, in_order
+from recurra.insight.tracing.described import described, in_order, names_of
 from recurra.insight.tracing.result import Array, Trace
 from recurra.insight.tracing.scan import Run, Scan, TracedCell, cell_paths, engine_run
 from recurra.runtime.graph import Graph
@@ -32,17 +33,33 @@ def trace_runtime(
     found = [each for one in watch.scans for each in one.traces()]
     structure = described(model, lambda: structure_of_runtime(model))
     traces = {each.path: each for each in found if names.plain(each.path) in wanted}
+    listed = _names(model, structure, "input")
     return Trace(
         layers=in_order(traces, structure),
         structure=structure,
-        inputs=dict(zip((spec.name for spec in model.inputs), inputs, strict=True)),
-        outputs=dict(zip((spec.name for spec in model.outputs), outputs, strict=True)),
-        masks={
-            spec.name: each
-            for spec, each in zip(model.inputs, masks, strict=True)
-            if each is not None
-        },
+        inputs=dict(zip(listed, inputs, strict=True)),
+        outputs=dict(zip(_names(model, structure, "output"), outputs, strict=True)),
+        masks={n: each for n, each in zip(listed, masks, strict=True) if each is not None},
     )
+
+
+def _names(model: Any, structure: Structure, kind: str) -> list[str]:
+    """What the inputs or outputs are called: keys of a dict, or their layers."""
+    nesting = model.nesting[0 if kind == "input" else 1]
+    paths = dict(_paths(nesting, ()))
+    if any(isinstance(step, str) for path in paths.values() for step in path):
+        return ["/".join(map(str, paths[index])) for index in sorted(paths)]
+    return names_of(structure, kind, len(paths))
+
+
+def _paths(nesting: Any, path: tuple[Any, ...]) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """Where each of a model's inputs or outputs stands, by number."""
+    if isinstance(nesting, int):
+        yield nesting, path
+        return
+    items = nesting.items() if isinstance(nesting, Mapping) else enumerate(nesting)
+    for key, each in items:
+        yield from _paths(each, (*path, key))
 
 
 def _graph_leaves(graph: Graph) -> list[tuple[str, str]]:
