@@ -110,9 +110,15 @@ def test_a_mask_that_keeps_everything_is_none():
 # ---- The whole
 
 
-def test_every_array_of_the_trace_is_there_at_its_real_steps(trace):
+@pytest.mark.parametrize("exact", [True, False])
+def test_every_array_of_the_trace_is_there_at_its_real_steps(trace, exact, monkeypatch):
+    if not exact:
+        monkeypatch.setattr("recurra.insight.report.sizes.EXACT_BYTES", 0)
     data = report_data(trace)
-    assert data["notes"] == []
+    assert data["limits"]["exact"] == exact
+    assert [note.startswith("Values of the layers are rounded") for note in data["notes"]] == (
+        [] if exact else [True]
+    )
     assert [layer["path"] for layer in data["layers"]] == ["lstm", "lstm_1"]
     for entry in data["layers"]:
         layer = trace.layers[entry["path"]]
@@ -126,8 +132,9 @@ def test_every_array_of_the_trace_is_there_at_its_real_steps(trace):
                 real = layer.mask[row]
                 assert np.isnan(found[~real]).all()
                 low, high = array["range"]
-                off = np.abs(found[real] - values[row][real])
-                assert off.max() <= (high - low) / 508 * (1 + 1e-4)
+                assert blob["range"] == [low, high]
+                off = np.abs(found[real] - values[row][real]).max()
+                assert off == 0 if exact else 0 < off <= (high - low) / 508 * (1 + 1e-4)
         assert entry["masks"][0] is None
         assert entry["masks"][1] == "1" * 8 + "0" * 4
         assert entry["masks"][2] == "0" * 4 + "1" * 8

@@ -10,8 +10,8 @@ pooled) is said where it is, and once more, in sentences for people, in `notes`.
      "notes": ["Rows: 3 of 40, the first ones ...", ...],
      "batch": 40,                            rows of the trace
      "loss": 0.31 | null,                    of the batch, if the trace has gradients
-     "limits": {"max_bytes": 25165824, "rows": [3, 40], "units": null, "stride": 1},
-                                             for programs; units: how many a layer may show
+     "limits": {"max_bytes": 25165824, "rows": [3, 40], "units": null, "stride": 1,
+                "exact": true},              for programs; units: how many a layer may show
      "model": {"name": "forecaster", "kind": "Functional", "source": "model.keras" or "",
                "parameters": 18753 | null, "gaps": [sentences]},
      "diagram": "<svg ...>" or "",           boxes of recurrent layers have data-path="lstm"
@@ -86,6 +86,9 @@ Blobs hold numbers, channels one after the other, each with its columns next to 
     {"dtype": "uint8", "range": [low, high], "data": base64}
     {"dtype": "uint8", "ranges": [[low, high] per channel], "data": base64}
     {"dtype": "float32", "data": base64}     little-endian
+
+Layers' arrays, which have "range" or "ranges", are float32 where the page stays small, and uint8
+else, all of them. The others are float32.
 
 uint8: value = low + code * (high - low) / 254, so that the middle of the range is exact, and a
 value differs from the trace's by at most (high - low) / 508. Code 255, and NaN in float32, is no
@@ -218,6 +221,7 @@ def report_data(
         "max_bytes": max_bytes,
         "rows": [len(sizes.rows), trace.batch],
         "units": sizes.units,
+        "exact": sizes.exact,
         "stride": max(strides, default=1),
     }
     missing = [path for path in trace.layers if path not in whole]

@@ -103,24 +103,33 @@ def bytes_blob(
     """
     each = np.asarray(ends, np.float64).reshape(-1, 2)
     low, high = each[:, 0], each[:, 1]
-    blob: Blob = {"dtype": "uint8"}
-    if isinstance(ends, tuple):
-        blob["range"] = [float(ends[0]), float(ends[1])]
-    else:
-        blob["ranges"] = each.tolist()
+    blob: Blob = {"dtype": "uint8", **_range(ends)}
     parts = columns.pool(values, real)
     for name, part in zip(("data", "low", "high"), parts, strict=False):
         blob[name] = _base64(_codes(part, low, high).T)
     return blob
 
 
-def floats_blob(values: Array, real: Array | None, columns: Columns) -> Blob:
+def floats_blob(
+    values: Array,
+    real: Array | None,
+    columns: Columns,
+    ends: tuple[float, float] | Array | None = None,
+) -> Blob:
     """Values of one row, (time_steps, channels), as float32; see `bytes_blob`."""
     parts = columns.pool(values, real)
-    blob: Blob = {"dtype": "float32"}
+    blob: Blob = {"dtype": "float32", **_range(ends)}
     for name, part in zip(("data", "low", "high"), parts, strict=False):
         blob[name] = _base64(part.astype("<f4").T)
     return blob
+
+
+def _range(ends: tuple[float, float] | Array | None) -> Blob:
+    if ends is None:
+        return {}
+    if isinstance(ends, tuple):
+        return {"range": [float(ends[0]), float(ends[1])]}
+    return {"ranges": np.asarray(ends, np.float64).tolist()}
 
 
 def text_size(count: int) -> int:

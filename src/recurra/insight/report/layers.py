@@ -127,6 +127,7 @@ def _array(
     kept = _kept(layer, "hidden_state" if same else name, total, sizes)
     chosen = [_channels(values[number], kept) for number in numbers]
     scale, ends = _scale(role, name, chosen, reals)
+    blob = floats_blob if sizes.exact else bytes_blob
     return {
         "name": name,
         "title": title,
@@ -138,9 +139,7 @@ def _array(
         "total": total,
         "channel_index": None if kept is None else kept.tolist(),
         "channel_names": _places(shape, kept),
-        "rows": [
-            bytes_blob(part, real, columns, ends) for part, real in zip(chosen, reals, strict=True)
-        ],
+        "rows": [blob(part, real, columns, ends) for part, real in zip(chosen, reals, strict=True)],
     }
 
 

@@ -57,6 +57,11 @@ def left_out(
                 "mean, and the least and the greatest value as a band around it. Padded steps are "
                 "left out of all three."
             )
+    if not sizes.exact:
+        notes.append(
+            "Values of the layers are rounded to 1/254 of the range that is given beside their "
+            "colours, as there are many; tables are exact."
+        )
     if sizes.units is not None:
         for path, layer in trace.items():
             units = math.prod(layer.arrays["hidden_state"].shape[2:])

@@ -19,6 +19,9 @@ Array = NDArray[Any]
 MAX_BYTES = 24 * 2**20
 """How large a page may be, unless something else is said: a browser opens it at once."""
 
+EXACT_BYTES = 8 * 2**20
+"""How large a page may be for values not to be rounded: numbers that are read are right then."""
+
 MAX_ROWS = 32
 """How many rows a page shows, unless something else is said."""
 
@@ -40,11 +43,13 @@ class Sizes:
         rows: their numbers in the trace.
         columns: the most that an axis may have; None for every step.
         units: the most that a layer may show; None for all.
+        exact: whether values are as in the trace, not rounded to bytes.
     """
 
     rows: tuple[int, ...]
     columns: int | None = None
     units: int | None = None
+    exact: bool = False
 
     def of(self, time_steps: int) -> Columns:
         """How so many steps stand in columns.
@@ -82,6 +87,10 @@ def fit(
         ValueError: if nothing fits.
     """
     smallest = other
+    whole = Sizes(tuple(rows), exact=True)
+    texts = sum(by_row)
+    if other + texts + bytes_of(trace, axes, whole, arrays) <= min(max_bytes, EXACT_BYTES):
+        return whole
     for sizes in _candidates(trace, axes, tuple(rows), chosen):
         texts = sum(by_row[: len(sizes.rows)])
         smallest = other + texts + bytes_of(trace, axes, sizes, arrays)
@@ -106,7 +115,8 @@ def bytes_of(trace: Trace, axes: Axes, sizes: Sizes, arrays: Mapping[str, Sequen
         for name in arrays[path]:
             channels = math.prod(layer.arrays[name].shape[2:])
             kept = channels if sizes.units is None else min(channels, sizes.units)
-            blobs += columns.planes * (text_size(kept * columns.count) + 40)
+            each = kept * columns.count * (4 if sizes.exact else 1)
+            blobs += columns.planes * (text_size(each) + 40)
         # Norms, as float32, and the mask.
         blobs += 4 * columns.planes * (text_size(4 * columns.count) + 40) + columns.count + 10
         total += len(sizes.rows) * outer * blobs
