@@ -35,6 +35,8 @@ def write_report(
     time steps. What does not fit into `max_bytes` is left out, and the page says so: the last rows
     go first. Where not even one fits, four or more steps share a column, which shows their mean,
     least and greatest value; and if that is not enough, the units that vary least are left out.
+    Values are as in the trace where the page has up to 8 MB; in larger ones those of the layers are
+    rounded to 1/254 of the range of their colours.
 
     Args:
         trace: of `recurra.trace`.
