@@ -11,9 +11,11 @@ layers are called in `structure_of`, `trace` and `recurra.load`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
+from unittest import mock
 
 import keras
 import numpy as np
@@ -68,13 +70,28 @@ def made(name: str, library: str = "recurra") -> Case:
     """A model of the zoo with the same random weights each time, biases too; do not change it."""
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(5)
-    model, x = MODELS[name](LIBRARIES[library])
+    with _without_initializers():
+        model, x = MODELS[name](LIBRARIES[library])
     random = np.random.default_rng(6)
     for variable in model.weights:
         if variable.trainable:
             noise = random.normal(scale=0.4, size=tuple(variable.shape))
             variable.assign(np.asarray(noise, "float32"))
     return Case(model, x, LOADS[name])
+
+
+@contextlib.contextmanager
+def _without_initializers() -> Iterator[None]:
+    """Weights begin as zeros, as they are set afterwards: JAX compiles each initializer."""
+
+    def zeros(_: Any, shape: Any, dtype: Any = None) -> Any:
+        return np.zeros(shape, dtype or "float32")
+
+    with contextlib.ExitStack() as stack:
+        for name in ("GlorotUniform", "Orthogonal", "RandomUniform"):
+            kind = getattr(keras.initializers, name)
+            stack.enter_context(mock.patch.object(kind, "__call__", zeros))
+        yield
 
 
 def numbers(*shape: int) -> np.ndarray:

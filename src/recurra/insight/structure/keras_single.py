@@ -9,6 +9,7 @@ import keras
 
 from recurra.insight.structure.calls import Value, assemble
 from recurra.insight.structure.keras_layers import is_recurrent
+from recurra.insight.structure.keras_masks import masks_of
 from recurra.insight.structure.model import Structure
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def single_layer(layer: Any, reader: Reader) -> Structure:
     x = Value("input", shape)
     call = reader.call(layer, layer.name, [x])
     call.outputs = [Value(layer.name, each) for each in _output_shapes(layer, shape)]
+    masks_of(layer, call)
     reader.calls.append(call)
     return assemble(layer.name, "Layer", reader.calls, [x], call.outputs)
 

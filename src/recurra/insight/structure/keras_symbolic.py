@@ -6,8 +6,9 @@ That leaves traces in the layers; they are taken out again, so that the model st
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -43,26 +44,48 @@ def follow(layer: Any, arguments: Mapping[str, Any], known: Collection[int]) -> 
     given = _tensors(arguments)
     inner = list(layer._flatten_layers(include_self=True))
     _refuse_unbuilt(inner)
-    makers = [t._keras_history.operation for t in given if hasattr(t, "_keras_history")]
-    lists = _node_lists([*inner, *(maker for maker in makers if maker is not None)])
-    lengths = [len(each) for each in lists]
     bare = [t for t in given if not hasattr(t, "_keras_history")]
-    found: list[Any] = []
+    makers = [t._keras_history.operation for t in given if hasattr(t, "_keras_history")]
+    with _noting([*inner, *(each for each in makers if each is not None)]) as called:
+        try:
+            with keras.StatelessScope():
+                made = layer.call(**arguments)
+            outputs = [each for each in tree.flatten(made) if each is not None]
+            if not all(isinstance(each, keras.KerasTensor) for each in outputs):
+                raise TypeError("its results do not depend on its input")
+            # Layers in the order in which they were called; operations where they are needed.
+            roots = [t for node in called for t in node.outputs]
+            found = _behind([*roots, *outputs], {*known, *(id(t) for t in given)})
+            return Followed(outputs, found)
+        finally:
+            for tensor in bare:
+                vars(tensor).pop("_keras_history", None)
+
+
+class _Noted(list[Any]):
+    """A layer's list of its calls, which notes those that are added."""
+
+    def __init__(self, nodes: list[Any], log: list[Any]) -> None:
+        super().__init__(nodes)
+        self._log = log
+
+    def append(self, node: Any) -> None:
+        self._log.append(node)
+        super().append(node)
+
+
+@contextlib.contextmanager
+def _noting(operations: list[Any]) -> Iterator[list[Any]]:
+    """Note the calls of layers; afterwards they have the lists that they had before."""
+    log: list[Any] = []
+    before = {id(each): (each, each._inbound_nodes, each._outbound_nodes) for each in operations}
     try:
-        with keras.StatelessScope():
-            made = layer.call(**arguments)
-        outputs = [each for each in tree.flatten(made) if each is not None]
-        if not all(isinstance(each, keras.KerasTensor) for each in outputs):
-            raise TypeError("its results do not depend on its input")
-        called = [n for each in inner for n in each._inbound_nodes[_length(each, lists, lengths) :]]
-        roots = [*outputs, *(t for node in called for t in node.outputs)]
-        found = _behind(roots, {*known, *(id(t) for t in given)})
-        return Followed(outputs, sorted(found, key=_creation))
+        for each, calls, users in before.values():
+            vars(each).update(_inbound_nodes=_Noted(calls, log), _outbound_nodes=list(users))
+        yield log
     finally:
-        for each, length in zip(lists, lengths, strict=True):
-            del each[length:]
-        for tensor in bare:
-            vars(tensor).pop("_keras_history", None)
+        for each, calls, users in before.values():
+            vars(each).update(_inbound_nodes=calls, _outbound_nodes=users)
 
 
 def _with_context(layer: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,18 +105,6 @@ def _refuse_unbuilt(layers: list[Any]) -> None:
     for layer in layers:
         if not layer.built and type(layer).build is not keras.Layer.build:
             raise ValueError(f"its layer {layer.name!r} is not built")
-
-
-def _node_lists(operations: list[Any]) -> list[list[Any]]:
-    found: dict[int, list[Any]] = {}
-    for operation in operations:
-        for each in (operation._inbound_nodes, operation._outbound_nodes):
-            found[id(each)] = each
-    return list(found.values())
-
-
-def _length(layer: Any, lists: list[list[Any]], lengths: list[int]) -> int:
-    return next(n for each, n in zip(lists, lengths, strict=True) if each is layer._inbound_nodes)
 
 
 def _behind(tensors: list[Any], known: set[int]) -> list[Any]:
@@ -123,12 +134,6 @@ def _behind(tensors: list[Any], known: set[int]) -> list[Any]:
             else:
                 finished[id(node)] = node
     return list(finished.values())
-
-
-def _creation(node: Any) -> int:
-    """When a call was made, among others: Keras numbers its symbolic tensors."""
-    number = node.outputs[0].name.rpartition("_")[2] if node.outputs else ""
-    return int(number) if number.isdecimal() else 0
 
 
 def _tensors(value: Any) -> list[Any]:
