@@ -6,7 +6,7 @@ import io
 import re
 import shutil
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.cells import cell_len
@@ -40,6 +40,9 @@ _STYLES = {
 }
 _LEAST = 34
 """A last column with less room than this goes beneath the others, where it may."""
+
+_NARROW = 12
+"""No column is made narrower than this."""
 
 _WIDEST = 120
 
@@ -150,9 +153,13 @@ def _table(table: Table, width: int) -> Any:
         for row in table.rows
     ]
     widths = [max(words.cell_len for words in column) for column in zip(*rows, strict=True)]
-    used = sum(widths[:-1]) + 2 * (len(widths) - 1)
-    longest = widths[-1]
-    hangs = table.hangs and longest > width - used and width - used < _LEAST
+    if table.head:
+        widths = [max(w, cell_len(head)) for w, head in zip(widths, table.head, strict=True)]
+    gaps = 2 * (len(widths) - 1)
+    left = width - gaps - sum(widths[:-1])
+    hangs = table.hangs and widths[-1] > left and left < _LEAST
+    count = len(widths) - hangs
+    fitting = _fitting(widths[:count], width - 2 * (count - 1), table.hangs)
     grid = Grid(
         box=None,
         padding=(0, 2, 0, 0),
@@ -160,12 +167,16 @@ def _table(table: Table, width: int) -> Any:
         show_header=bool(table.head),
         header_style="dim",
     )
-    count = len(table.kinds) - hangs
     for index in range(count):
-        wraps = index == count - 1
-        head = table.head[index] if table.head else ""
         justify: Any = "right" if table.kinds[index] == "number" else "left"
-        grid.add_column(head, overflow="fold", no_wrap=not wraps, justify=justify)
+        wraps = index == count - 1 or fitting[index] < widths[index]
+        grid.add_column(
+            table.head[index] if table.head else "",
+            overflow="fold",
+            no_wrap=not wraps,
+            justify=justify,
+            width=fitting[index] if index < count - 1 else None,
+        )
     if not hangs:
         for row in rows:
             grid.add_row(*row)
@@ -182,6 +193,18 @@ def _table(table: Table, width: int) -> Any:
 
 def _beneath(words: Words) -> Any:
     return Padding(_dimmed(words), (0, 0, 0, 4))
+
+
+def _fitting(widths: Sequence[int], width: int, hangs: bool) -> list[int]:
+    """Widths of columns, the widest made narrower where a line is too short for all."""
+    fitting = [*widths]
+    fitting[-1] = min(fitting[-1], _NARROW if hangs else _LEAST)
+    while sum(fitting) > width:
+        widest = max(range(len(fitting)), key=fitting.__getitem__)
+        if fitting[widest] <= _NARROW:
+            break
+        fitting[widest] -= 1
+    return fitting
 
 
 def _dimmed(words: Words) -> Words:
