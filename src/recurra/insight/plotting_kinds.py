@@ -124,9 +124,9 @@ def _sequences(layer: LayerTrace) -> list[str]:
 def _values(view: View, layer: LayerTrace, name: str) -> tuple[Array, Array | None]:
     """(time_steps, units) of the row and steps that are shown, and what of it is real."""
     row = view.row_of(layer)
-    array = layer.arrays[name][row]
-    window = view.window(array.shape[0])
-    array = array[window].reshape(window.stop - window.start, -1)
+    array = statistics.sequence(layer, name)[row]
+    window = view.window(len(array))
+    array = array[window]
     mask = None if layer.mask is None else np.asarray(layer.mask[row][window], bool)
     return array, None if mask is None or mask.all() else mask
 
@@ -270,8 +270,7 @@ def _over_time(
         for number, layer in enumerate(view.layers):
             if name not in layer.arrays:
                 continue
-            values = layer.arrays[name]
-            values = values.reshape(*values.shape[:2], -1)
+            values = statistics.sequence(layer, name)
             keep = None if layer.mask is None else np.asarray(layer.mask, bool)
             by_row = statistics.norms(values, keep)
             curve = (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,12 @@ class Spread:
     largest: Array
     low: Array | None = None
     high: Array | None = None
+
+
+def sequence(layer: LayerTrace, name: str) -> NDArray[Any]:
+    """An array of a trace as (batch, time_steps, units), also where a state is a picture."""
+    array = layer.arrays[name]
+    return array.reshape(*array.shape[:2], int(np.prod(array.shape[2:])))
 
 
 def spread(
@@ -152,8 +158,10 @@ def first_not_finite(layer: LayerTrace) -> tuple[str, int, int] | None:
     """The array, row and step of the first hidden or cell state that is no finite number."""
     found: list[tuple[int, int, str]] = []
     for name in ("cell_state", "hidden_state"):
-        values = layer.arrays.get(name)
-        if values is None or np.isfinite(values.sum()):
+        if name not in layer.arrays:
+            continue
+        values = sequence(layer, name)
+        if np.isfinite(values.sum(dtype=np.float64)):
             continue
         rows, steps = np.nonzero(~np.isfinite(values).all(axis=2))
         if len(rows):

@@ -321,14 +321,14 @@ def summarize_layer(layer: LayerTrace) -> LayerSummary:
     """One layer's summary."""
     from recurra.insight.tracing import observations
 
-    hidden = layer.arrays["hidden_state"]
+    hidden = statistics.sequence(layer, "hidden_state")
     rows, time_steps, units = hidden.shape
     keep = None if layer.mask is None or layer.mask.all() else np.asarray(layer.mask, bool)
     real = rows * time_steps if keep is None else int(keep.sum())
 
     seen = statistics.spread(hidden, keep, None)
     gates = {
-        name: _gate(layer.arrays[name], keep, activation)
+        name: _gate(statistics.sequence(layer, name), keep, activation)
         for name, activation in gate_activations(layer).items()
     }
     scale = _scale(layer, seen)
@@ -352,7 +352,7 @@ def summarize_layer(layer: LayerTrace) -> LayerSummary:
         constant=_numbers(is_constant),
         memory=_memory(layer, gates),
         norms={
-            name: statistics.mean_by_step(statistics.norms(layer.arrays[name], keep))
+            name: statistics.mean_by_step(statistics.norms(statistics.sequence(layer, name), keep))
             for name in ("hidden_state", "cell_state")
             if name in layer.arrays
         },
@@ -395,7 +395,7 @@ def _flow(layer: LayerTrace, keep: NDArray[np.bool_] | None) -> Flow | None:
     if "dhidden_state" not in layer.arrays:
         return None
     by_row = {
-        name: statistics.norms(layer.arrays[f"d{name}"], keep)
+        name: statistics.norms(statistics.sequence(layer, f"d{name}"), keep)
         for name in ("hidden_state", "cell_state")
         if f"d{name}" in layer.arrays
     }
