@@ -7,6 +7,8 @@ reStructuredText would spoil; they are put into its words before napoleon reads 
   they are;
 - `name: meaning` lines without a heading, as dataclasses have them, are lists of attributes;
 - single backticks mean code, or the place where that name is explained.
+
+Names of pages, such as docs/lint.md, become links.
 """
 
 from __future__ import annotations
@@ -26,11 +28,13 @@ SECTIONS = (
     "Example",
     "Raises",
     "Returns",
+    "Warns",
     "Yields",
 )
 _ITEM = re.compile(r"^[a-z_]\w*(, \*{0,2}[a-z_]\w*)*: \S")
 _COLUMNS = re.compile(r"^\S+ {2,}\S")
 _CODE = re.compile(r"(`[^`]*`)")
+_PAGE = re.compile(r"\bdocs/([\w/-]+)\.md")
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+(\(\))?|[A-Z]\w+|[a-z_]+")
 
 
@@ -116,7 +120,8 @@ def _escaped(line: str) -> str:
     parts = _CODE.split(line)
     for index in range(0, len(parts), 2):
         text = re.sub(r"([|*\\])", r"\\\1", parts[index])
-        parts[index] = re.sub(r"(?<=\w)_(?!\w)", r"\\_", text)
+        text = re.sub(r"(?<=\w)_(?!\w)", r"\\_", text)
+        parts[index] = _PAGE.sub(r":doc:`/\1`", text)
     return "".join(part.replace("\\", "\\\\") if i % 2 else part for i, part in enumerate(parts))
 
 
