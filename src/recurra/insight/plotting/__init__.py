@@ -89,13 +89,14 @@ def plot(
             "Trace.plot draws with matplotlib, which is not installed: "
             'pip install "recurra[plots]".'
         ) from error
-    from recurra.insight import plotting_kinds as kinds
-    from recurra.insight.plotting_style import style
+    from recurra.insight.plotting import along_time, by_unit
+    from recurra.insight.plotting.style import style
+    from recurra.insight.plotting.view import View
 
     if kind not in get_args(Kind):
         raise ValueError(f"kind={kind!r}; expected one of {', '.join(get_args(Kind))}.")
     chosen = _layers(trace, layer)
-    view = kinds.View(
+    view = View(
         trace=trace,
         layers=chosen,
         row=row,
@@ -106,7 +107,18 @@ def plot(
         tokens=tokens,
     )
     with style():
-        return kinds.DRAW[kind](view, title, width)
+        match kind:
+            case "heatmap":
+                return along_time.heatmap_figure(view, title, width)
+            case "lines":
+                return along_time.lines_figure(view, title, width)
+            case "norms":
+                return along_time.norms_figure(view, title, width)
+            case "gradients":
+                return along_time.gradients_figure(view, title, width)
+            case "saturation":
+                return by_unit.saturation_figure(view, title, width)
+        return by_unit.memory_figure(view, title, width)
 
 
 def _layers(trace: Trace, names: str | Sequence[str] | None) -> list[LayerTrace]:

@@ -10,8 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from recurra.insight import plotting_style as look
-from recurra.insight.plotting_panels import Panel, hatch_padding, label_steps
+from recurra.insight.plotting import style as look
+from recurra.insight.plotting.panels import Panel, hatch_padding, label_steps
 
 _BAR = 0.09  # inches: a colour bar's width
 _DPI = 150

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from recurra.insight import plotting_style as look
+from recurra.insight.plotting import style as look
 from recurra.insight.tracing import LayerTrace
 from recurra.insight.tracing.statistics import BOUNDED, GATES
 
@@ -222,7 +222,8 @@ def label_steps(
         axes.set_xticks(range(steps))
         shown = [_readable(token) for token in tokens[:steps]]
         width = axes.figure.get_size_inches()[0] * 62  # points, of what is left for the axis
-        upright = (4.8 * max(map(len, shown), default=0) + 2) * steps <= width
+        longest = max((len(text.replace("\\$", "$")) for text in shown), default=0)
+        upright = (4.8 * longest + 2) * steps <= width
         axes.set_xticklabels(
             shown if last else [],
             rotation=0 if upright else 90,
