@@ -352,7 +352,7 @@ def test_tensors_without_numbers_are_refused(L: Any) -> None:
             return (shape[0], 2)
 
     model = build(Vectorized(), L.Dense(1))
-    with pytest.raises(RuntimeError, match="compiled or vectorised function"):
+    with pytest.raises(RuntimeError, match="/lstm' was called inside of a compiled or vec"):
         recurra.trace(model, series(2, 5, 3))
     assert not recurra.trace(model, series(2, 5, 3), layers=[])
 

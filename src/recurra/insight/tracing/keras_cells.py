@@ -15,8 +15,12 @@ from recurra.insight.tracing.scan import Run, TracedCell, engine_run, step_run
 from recurra.layers import cells
 
 
-def to_numpy(value: Any) -> Array:
+def to_numpy(value: Any, what: str = "A layer") -> Array:
     """A tensor's numbers; half precision as float32, which holds them exactly.
+
+    Args:
+        value: the tensor.
+        what: whose it is, for the error.
 
     Raises:
         RuntimeError: for a tensor that stands for numbers to come, inside of a compiled function.
@@ -25,9 +29,10 @@ def to_numpy(value: Any) -> Array:
         array = np.asarray(ops.convert_to_numpy(value))
     except Exception as error:
         raise RuntimeError(
-            f"A layer was called inside of a compiled or vectorised function ({type(value)}), "
-            "where its tensors have no numbers that could be traced. Call the layer outside of "
-            "jax.jit, tf.function, vectorized_map and the like, or leave it out with layers=[...]."
+            f"{what} was called inside of a compiled or vectorised function "
+            f"({type(value).__name__}), where its tensors have no numbers that could be traced. "
+            "Call it outside of jax.jit, tf.function, vectorized_map and the like, or leave it out "
+            "with layers=[...]."
         ) from error
     if array.dtype.name in ("float16", "bfloat16"):
         return array.astype(np.float32)

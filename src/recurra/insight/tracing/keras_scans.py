@@ -32,12 +32,16 @@ def before(layer: Any, arguments: Any) -> list[Array] | None:
 
 def scans_of_call(path: str, call: Recorded) -> list[Scan]:
     """What the cells of a layer were given in a recorded call."""
+
+    def array(value: Any) -> Array:
+        return to_numpy(value, f"Layer {path!r}")
+
     first, *_ = call.arguments.values()
     given = call.arguments.get("initial_state")
-    states = call.kept if given is None else [to_numpy(s) for s in tree.flatten(given)]
+    states = call.kept if given is None else [array(state) for state in tree.flatten(given)]
     mask = next((m for m in tree.flatten(call.arguments.get("mask")) if m is not None), None)
-    keep = None if mask is None else to_numpy(mask).astype(bool)
-    return scans_of(path, call.layer, to_numpy(first), states, keep)
+    keep = None if mask is None else array(mask).astype(bool)
+    return scans_of(path, call.layer, array(first), states, keep)
 
 
 def scans_of(
