@@ -33,10 +33,19 @@ def make_models(factory: Any) -> Path:
 
 
 def save_models(folder: str) -> None:
-    """What `make_models` runs: models with random weights."""
+    """What `make_models` runs: models with random weights, of NumPy.
+
+    JAX compiles every initializer for every shape, which takes seconds.
+    """
     import keras
 
-    keras.utils.set_random_seed(5)
+    random = np.random.default_rng(5)
+
+    def weights(_: Any, shape: Any, dtype: Any = None) -> Any:
+        return random.normal(scale=0.4, size=shape).astype(dtype or "float32")
+
+    for name in ("GlorotUniform", "Orthogonal", "RandomUniform"):
+        getattr(keras.initializers, name).__call__ = weights
     for name, make in MODELS.items():
         model = make(keras)
         model.save(Path(folder) / f"{name}.keras")
