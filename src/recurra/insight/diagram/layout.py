@@ -28,11 +28,7 @@ def lay_out(picture: Picture) -> Placed:
     """Places for everything; a tall and narrow picture is folded into columns."""
     many = sum(1 for _ in picture.root.boxes()) > _MANY
     gap = TIGHT_GAP if many else GAP
-    try:
-        return folded(_Level(picture.root, picture.wires, gap, framed=False).placed())
-    except ValueError:  # groups that feed each other in both directions cannot be framed
-        flat = Group("", "", list(picture.root.boxes()))
-        return folded(_Level(flat, picture.wires, gap, framed=False).placed())
+    return folded(_Level(picture.root, picture.wires, gap, framed=False).placed())
 
 
 class _Level:
