@@ -23,7 +23,7 @@ def state_of(model: Any) -> list[Any]:
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("name", MODELS)
 def test_structure_of_the_zoo(name: str, library: str) -> None:
-    model, x, _ = made(name, library)
+    model = made(name, library).model
     before = state_of(model)
     found = structure_of(model)
     assert state_of(model) == before
