@@ -155,12 +155,6 @@ def test_whole_results_as_inputs() -> None:
         L.LSTM(U)(both)
 
 
-def test_whole_results_as_inputs_of_stock_layers() -> None:
-    """The words are Keras's; the tensors' names are ours."""
-    with raises("received 3 input tensors", "name=output_of_first", "name=state_c_of_first"):
-        L.Dense(1)(L.LSTM(U, return_state=True, name="first")(series()))
-
-
 def test_states_in_sequential_models() -> None:
     def model(*following: Any) -> Any:
         first = L.LSTM(U, return_state=True, return_sequences=True, name="first")

@@ -219,15 +219,14 @@ class FusedRNN(Recurrent):
     ) -> Any:
         """Symbolic results, in the structure that `call` returns."""
 
-        def tensor(shape: Any, name: str | None = None) -> Any:
-            return keras.KerasTensor(shape, dtype=self.compute_dtype, name=name)
+        def tensor(shape: Any) -> Any:
+            return keras.KerasTensor(shape, dtype=self.compute_dtype)
 
         shapes = self.compute_output_shape(sequences.shape)
         if not (self.return_state or self.return_trace):
             return tensor(shapes)
-        # Keras's errors show tensors by name, as where a layer is given all of them for its input.
-        names = [f"{each}_of_{self.name}" for each in ("output", *self.cell_spec.state_outputs)]
-        output, *states = map(tensor, shapes[: len(names)], names)
+        count = 1 + len(self.cell_spec.states)
+        output, *states = (tensor(shape) for shape in shapes[:count])
         trace = None
         if self.return_trace:
             trace = {name: tensor(shape) for name, shape in shapes[-1].items()}
