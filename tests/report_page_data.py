@@ -158,16 +158,18 @@ def page_data(layers: list[dict[str, Any]], steps: int, **changes: Any) -> dict[
     }
 
 
-def story(units: int = 6, steps: int = 40) -> dict[str, Any]:
+def story(units: int = 6, steps: int = 40, always: float = 0) -> dict[str, Any]:
     """Two layers, two samples, tokens, a table: enough for most of what can be done with a page.
 
     In "lower", sample 0: unit 2 is 0.8 and unit 4 is -0.7 at steps 5 to 9 and again at 25 to 29,
-    and nothing else moves but unit 1, a slow slope. Sample 1 has the same at steps 12 to 16, and is
-    padded from step 30 on. Gates of unit u are u / units throughout.
+    and nothing else moves but unit 1, a slow slope, and unit 5, which is `always` the same. Sample
+    1 has it at steps 12 to 16, and begins it once more at step 27, but is padded from step 30 on.
+    The gates of unit u are u / units throughout.
     """
     hidden = np.zeros((2, units, steps))
     hidden[:, 1] = np.linspace(-0.3, 0.3, steps)
-    for row, start in ((0, 5), (0, 25), (1, 12)):
+    hidden[:, 5] = always
+    for row, start in ((0, 5), (0, 25), (1, 12), (1, 27)):
         hidden[row, 2, start : start + 5] = 0.8
         hidden[row, 4, start : start + 5] = -0.7
     gate = np.repeat((np.arange(units) / units)[:, None], steps, axis=1)

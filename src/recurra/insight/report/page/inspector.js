@@ -38,10 +38,10 @@ class Inspector {
       this.range.node
     );
     this.rangeBody();
-    subscribe("cursor unit layer row outer", () => this.tellStep());
+    subscribe("cursor unit layer row outer theme", () => this.tellStep());
     subscribe("unit layer row outer", () => this.tellUnit());
     subscribe("row", () => this.tellSample());
-    subscribe("range layer row outer unit threshold", (now) => this.tellRange(now));
+    subscribe("range layer row outer unit threshold theme", (now) => this.tellRange(now));
     this.tellSample();
   }
 
@@ -256,9 +256,10 @@ class Inspector {
   tellRange(now) {
     const layer = theLayer();
     const { range } = state;
-    const others = ["range", "layer", "row", "outer", "threshold"];
+    const others = ["range", "layer", "row", "outer", "threshold", "theme"];
     if (!others.some((topic) => now.has(topic))) return this.markUnits();
     jobs.cancel("similar");
+    this.range.node.classList.toggle("active", Boolean(range) && range.axis === layer.axis);
     if (!range || range.axis !== layer.axis) {
       this.range.title.textContent = "Range";
       this.range.say(

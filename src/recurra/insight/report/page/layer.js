@@ -11,7 +11,8 @@ function section(id, title, caption, ...children) {
 }
 
 const heatHeight = (channels, wide) => {
-  if (channels <= 24) return clamp(channels * (wide ? 16 : 12), 40, 384);
+  const room = channels <= 8 ? 18 : 12;
+  if (channels <= 24) return clamp(channels * (wide ? room + 6 : room), 40, 432);
   return wide ? clamp(channels, 360, 640) : innerWidth < 600 ? 180 : 220;
 };
 

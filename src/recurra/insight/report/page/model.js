@@ -21,6 +21,7 @@ function head(themes, help) {
     kind,
     parameters ? plural(parameters, "parameter") : null,
     source || null,
+    typeof report.loss === "number" ? `loss ${number(report.loss)} over the batch` : null,
     report.created || null,
   ];
   return el(

@@ -14,7 +14,7 @@ class Timeline {
     const axis = () => theAxis().index;
     this.whole = button("All", "Show all steps (0)", () => setWindow(axis(), 0, theAxis().extent));
     this.toRange = button("To range", "Zoom to the range (z)", zoomToRange, { class: "to-range" });
-    this.clear = button("Clear range", "Clear the range (Escape)", clearRange, { class: "clear" });
+    this.clear = button("Clear", "Clear the range (Escape)", clearRange, { class: "clear" });
     this.ranging = button(
       "Drag: cursor",
       "What dragging a finger does: move the cursor, or take a range",
