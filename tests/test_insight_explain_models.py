@@ -218,6 +218,9 @@ def test_the_page_needs_nothing_from_outside():
     assert explanation._repr_html_().count("<svg") == 1
     page = explanation.html()
     assert page.count("<svg") == 1
+    assert page.count("<details") == len(explanation.facts.layers) == 2
+    assert "More on each below." in page
+    assert "<details" not in explanation.html(detail="brief")
     assert page.startswith("<!doctype html>")
     assert not re.findall(r"(?:src|href)\s*=\s*[\"']?(?:https?:)?//", page)
     assert "<script" not in page

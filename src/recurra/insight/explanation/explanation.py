@@ -73,17 +73,20 @@ class Explanation(Mapping[str, "Explanation"]):
         return "\n\n\n".join(drawn)
 
     def html(self, *, detail: Detail | None = None) -> str:
-        """The explanation as one HTML page that needs nothing else, with the model's diagram.
+        """The explanation as one HTML page that needs nothing else.
+
+        Of a model it has a diagram, and its recurrent layers one by one, folded away.
 
         Args:
-            detail: as for `text`.
+            detail: as for `text`; with "brief" the layers are left out.
 
         Raises:
             ValueError: for another detail.
         """
         from recurra.insight.explanation.html import page
 
-        return page(self._documents(detail), self._diagram())
+        detail = check_detail(detail or self._detail)
+        return page(self._documents(detail, layers=detail != "brief"), self._diagram())
 
     def to_dict(self) -> dict[str, Any]:
         """Everything that the explanation says, as what JSON can hold."""
@@ -110,12 +113,14 @@ class Explanation(Mapping[str, "Explanation"]):
         for each in self._documents(None):
             yield drawn(each, options.max_width)
 
-    def _documents(self, detail: Detail | None) -> list[Document]:
+    def _documents(self, detail: Detail | None, *, layers: bool = False) -> list[Document]:
+        """One document, or with a model's layers several: for "full", and where it is asked for."""
         detail = check_detail(detail or self._detail)
         if isinstance(self.facts, LayerFacts):
             return [layer_document(self.facts, detail, self.findings)]
-        documents = [model_document(self.facts, detail, self.findings)]
-        if detail == "full":
+        below = (layers or detail == "full") and len(self.facts.layers) > 0
+        documents = [model_document(self.facts, detail, self.findings, below=below)]
+        if below:
             documents += [layer_document(layer, "full") for layer in self.facts.layers]
         return documents
 

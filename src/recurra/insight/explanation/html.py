@@ -53,6 +53,11 @@ STYLE = """
 .recurra-explain .k-error::before{content:"\\25A0\\A0";color:#d64545}
 .recurra-explain .k-error,.recurra-explain .k-bad,.recurra-explain .k-good{font-weight:600}
 .recurra-diagram{overflow-x:auto;margin:.8em 0}
+.recurra-folded{font:14px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif;max-width:72em;
+ margin-top:.8em;border-top:1px solid rgba(128,128,128,.35);padding-top:.6em}
+.recurra-folded summary{cursor:pointer;font-weight:650}
+.recurra-folded summary small{font-weight:400;font-size:.95em;margin-left:.9em;opacity:.85}
+.recurra-folded .recurra-explain{margin-left:1.1em}
 @media (max-width:640px){.recurra-explain table.bare tr{display:block;margin-bottom:.25em}
  .recurra-explain table.bare td{display:inline-block;padding-right:.9em}
  .recurra-explain table.bare td:last-child{display:block;padding-left:.9em}
@@ -96,12 +101,19 @@ def page(documents: Sequence[Document], diagram: str = "") -> str:
 
 def _bodies(documents: Sequence[Document], diagram: str) -> str:
     drawn = f'<div class="recurra-diagram">{diagram}</div>' if diagram else ""
-    return "\n".join(_body(each, drawn * (each is documents[0])) for each in documents)
+    bodies = [_body(documents[0], drawn)]
+    bodies += [_folded(each) for each in documents[1:]]
+    return "\n".join(bodies)
 
 
-def _body(document: Document, diagram: str = "") -> str:
-    parts = [f'<div class="recurra-explain"><h2>{_head(document.title, document.aside)}</h2>']
-    parts.append(diagram)
+def _folded(document: Document) -> str:
+    head = f"<summary>{_head(document.title, document.aside)}</summary>"
+    return f'<details class="recurra-folded">{head}{_body(document, headed=False)}</details>'
+
+
+def _body(document: Document, diagram: str = "", *, headed: bool = True) -> str:
+    head = f"<h2>{_head(document.title, document.aside)}</h2>" if headed else ""
+    parts = [f'<div class="recurra-explain">{head}', diagram]
     parts += map(_section, document.sections)
     if document.foot:
         parts.append(f'<p class="k-dim">{_inline(document.foot)}</p>')

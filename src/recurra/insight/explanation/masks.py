@@ -94,7 +94,8 @@ def _makes(node: Node) -> str:
         return f"`{node.path}` makes it: steps whose index is 0 are padding (mask_zero=True)."
     if node.class_name == "Masking":
         value = node.config.get("mask_value", 0.0)
-        return f"`{node.path}` makes it: steps whose features all equal {value:g} are padding."
+        shown = f"{value:g}" if isinstance(value, int | float) else value
+        return f"`{node.path}` makes it: steps whose features all equal {shown} are padding."
     return f"`{node.path}` ({node.class_name}) makes it."
 
 

@@ -18,8 +18,17 @@ _LONG = 24
 """Letters of a sum that are shown in a table."""
 
 
-def model_document(facts: ModelFacts, detail: Detail, findings: Sequence[Finding] = ()) -> Document:
-    """What there is to tell about a model, in so much detail."""
+def model_document(
+    facts: ModelFacts, detail: Detail, findings: Sequence[Finding] = (), *, below: bool = False
+) -> Document:
+    """What there is to tell about a model, in so much detail.
+
+    Args:
+        facts: of the model.
+        detail: how much to tell.
+        findings: what lint has found.
+        below: whether the layers' own documents follow.
+    """
     sections = [_way(facts, detail)]
     if facts.masks or (facts.layers and detail != "brief"):
         masks = facts.masks or ("None: every step of every sequence counts as a real one.",)
@@ -27,7 +36,7 @@ def model_document(facts: ModelFacts, detail: Detail, findings: Sequence[Finding
     if facts.states:
         sections.append(Section("States", tuple(Text(sentence) for sentence in facts.states)))
     if facts.layers and detail != "brief":
-        sections.append(_layers(facts))
+        sections.append(_layers(facts, below))
         sections.append(engine_section([(layer.path, layer) for layer in facts.layers]))
     sections.append(findings_section(findings, all_clear=True))
     if facts.gaps:
@@ -122,7 +131,7 @@ def _shortened(steps: Sequence[Step]) -> list[Step]:
 # --- The layers ---
 
 
-def _layers(facts: ModelFacts) -> Section:
+def _layers(facts: ModelFacts, below: bool) -> Section:
     shared = {node.path for node in facts.structure.recurrent() if not node.parameters}
     rows: list[tuple[str | Part, ...]] = []
     for layer in facts.layers:
@@ -147,5 +156,5 @@ def _layers(facts: ModelFacts) -> Section:
     more = f"`explanation[{first!r}]`, or detail='full'"
     if facts.source:
         more = f"`recurra explain {facts.source} {first}`, or --full"
-    content.append(Text(f"More on each: {more}.", "dim"))
+    content.append(Text("More on each below." if below else f"More on each: {more}.", "dim"))
     return Section("Recurrent layers", tuple(content))
