@@ -39,6 +39,7 @@ def plot(
     steps: slice | tuple[int, int] | None = None,
     order: Literal["unit", "peak"] = "unit",
     tokens: Sequence[str] | None = None,
+    forecast: bool | int = False,
     title: str | None = None,
     width: float = 8.0,
 ) -> Figure:
@@ -65,6 +66,8 @@ def plot(
         order: of the units in heat maps: "unit", or "peak" to sort them by the step at which their
             hidden state is largest in absolute value, which shows who follows whom.
         tokens: a text for each step, written along the axis (up to 80 of them).
+        forecast: whether an output (batch, steps ahead) goes on where the input ends: True, or the
+            number of the input's feature that it goes on with, in the same units.
         title: of the figure; None for one that says what is drawn.
         width: in inches; the height follows.
 
@@ -105,6 +108,7 @@ def plot(
         steps=steps,
         order=order,
         tokens=tokens,
+        forecast=forecast if isinstance(forecast, bool) else int(forecast),
     )
     with style():
         match kind:

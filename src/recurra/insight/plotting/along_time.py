@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from recurra.insight.plotting import style as look
 from recurra.insight.plotting.figure import make_figure
-from recurra.insight.plotting.panels import Panel, Scale, heat_map, lines, scale_of
+from recurra.insight.plotting.panels import Panel, heat_map, lines, scale_of
+from recurra.insight.plotting.series import inputs, outputs, steps_ahead
 from recurra.insight.plotting.view import (
     View,
     first_step,
@@ -26,12 +27,11 @@ from recurra.insight.tracing import LayerTrace, statistics
 
 Array = NDArray[Any]
 
-_MOST_LINES = 8  # features up to which an input is drawn as curves
 _DEFAULT_UNITS = 3
 
 
 def heatmap_figure(view: View, title: str | None, width: float) -> Any:
-    panels: list[Panel] = _inputs(view)
+    panels: list[Panel] = inputs(view)
     several = len(view.layers) > 1
     for layer in view.layers:
         order = order_of(view, layer)
@@ -55,12 +55,13 @@ def heatmap_figure(view: View, title: str | None, width: float) -> Any:
                     tokens=tokens_of(view, layer),
                 )
             )
-    panels += _outputs(view)
-    return make_figure(panels, title or headline(view), width, first_step(view))
+    panels += outputs(view)
+    ahead = steps_ahead(view)
+    return make_figure(panels, title or headline(view), width, first_step(view), ahead=ahead)
 
 
 def lines_figure(view: View, title: str | None, width: float) -> Any:
-    panels = _inputs(view)
+    panels = inputs(view)
     several = len(view.layers) > 1
     for layer in view.layers:
         shown = view.units
@@ -72,8 +73,9 @@ def lines_figure(view: View, title: str | None, width: float) -> Any:
         prefix = f"{view.text(layer)}: " if several else ""
         names = here.names_of(layer)
         panels += _unit_panels(here, layer, names, prefix)
-    panels += _outputs(view)
-    return make_figure(panels, title or headline(view), width, first_step(view))
+    panels += outputs(view)
+    ahead = steps_ahead(view)
+    return make_figure(panels, title or headline(view), width, first_step(view), ahead=ahead)
 
 
 def _unit_panels(view: View, layer: LayerTrace, names: list[str], prefix: str) -> list[Panel]:
@@ -168,66 +170,3 @@ def _over_time(
         ]
     which = "mean over all rows" if view.row is None else f"row {view.row}"
     return make_figure(panels, title or headline(view, which), width, first_step(view))
-
-
-# --- What stands around ---
-
-
-def _inputs(view: View) -> list[Panel]:
-    """The model's input where it runs along the first layer's axis, else that layer's own."""
-    if view.arrays is not None:
-        return []  # what is drawn was asked for by name
-    layer = view.layers[0]
-    return _series(view, layer, view.trace.inputs, "input") or _own_input(view, layer)
-
-
-def _outputs(view: View) -> list[Panel]:
-    """The model's outputs that run along a layer's axis."""
-    if view.arrays is not None:
-        return []
-    return _series(view, view.layers[-1], view.trace.outputs, "prediction")
-
-
-def _series(view: View, layer: LayerTrace, given: Any, role: str) -> list[Panel]:
-    rows, steps = layer.arrays["hidden_state"].shape[:2]
-    panels = []
-    for name, array in given.items():
-        if len(array) != rows or rows != view.trace.batch or array.ndim not in (2, 3):
-            continue
-        if array.shape[1] != steps or (array.ndim == 2 and steps == 1):
-            continue
-        window = view.window(steps)
-        values = np.asarray(array[view.row_of(layer)][window], np.float64)
-        values = values.reshape(len(values), -1)
-        if role == "input" and np.issubdtype(array.dtype, np.integer) and view.tokens is not None:
-            continue  # indices of the tokens that stand along the axis
-        named = len(given) > 1 or name not in (role, "input", "output", "inputs", "outputs")
-        _, mask = values_of(view, layer, "hidden_state")
-        panels.append(_curves_or_map(f"{role}: {name}" if named else role, values, mask, view))
-    return panels
-
-
-def _own_input(view: View, layer: LayerTrace) -> list[Panel]:
-    if len(view.layers) > 1 or "input" not in layer.arrays:
-        return []
-    values, mask = values_of(view, layer, "input")
-    return [_curves_or_map("input of the layer", values, mask, view)]
-
-
-def _curves_or_map(title: str, values: Array, mask: Array | None, view: View) -> Panel:
-    features = values.shape[1]
-    tokens = texts_of(view)
-    if features <= _MOST_LINES:
-        word = "feature " if features <= 4 else ""
-        named = [(f"{word}{i}" if features > 1 else title, i) for i in range(features)]
-        curves = [(name, values[:, i], look.line_style(i)) for name, i in named]
-        return lines(title, curves, len(values), mask, tokens=tokens, height=0.95)
-    real = values if mask is None else values[mask]
-    low = float(np.min(real, initial=np.inf, where=np.isfinite(real)))
-    if low >= 0:
-        high = float(np.max(real, initial=0.0, where=np.isfinite(real))) or 1.0
-        scale = Scale("sequential", 0.0, high, f"colours from 0 to {high:.3g}")
-    else:
-        high = float(np.max(np.abs(real), initial=0.0, where=np.isfinite(real))) or 1.0
-        scale = Scale("diverging", -high, high, f"colours from −{high:.3g} to {high:.3g}")
-    return heat_map(title, values, scale, range(features), mask, label="feature", tokens=tokens)

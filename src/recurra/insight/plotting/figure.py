@@ -26,7 +26,9 @@ class TraceFigure(Figure):
         return buffer.getvalue()
 
 
-def make_figure(panels: Sequence[Panel], title: str, width: float, first_step: int = 0) -> Figure:
+def make_figure(
+    panels: Sequence[Panel], title: str, width: float, first_step: int = 0, *, ahead: int = 0
+) -> Figure:
     """Panels one below the other, along common time axes.
 
     Args:
@@ -34,6 +36,7 @@ def make_figure(panels: Sequence[Panel], title: str, width: float, first_step: i
         title: above all.
         width: in inches.
         first_step: what the first column is called on the axis.
+        ahead: how many steps the axes go on behind the last one, for forecasts.
     """
     gap = 0.3  # title of a panel
     heights = [panel.height for panel in panels]
@@ -46,11 +49,15 @@ def make_figure(panels: Sequence[Panel], title: str, width: float, first_step: i
         axes.set_title(panel.title)
         drawn = panel.draw(axes)
         if panel.steps is not None:
-            axes.set_xlim(-0.5, panel.steps - 0.5)
+            axes.set_xlim(-0.5, panel.steps - 0.5 + ahead)
             hatch_padding(axes, panel.mask)
+            if ahead:
+                axes.axvline(
+                    panel.steps - 0.5, color=look.MUTED, linewidth=0.8, linestyle=look.DASHES[2]
+                )
             below = panels[index + 1] if index + 1 < len(panels) else None
             last = below is None or below.steps != panel.steps
-            label_steps(axes, panel.tokens, panel.steps, last=last, first=first_step)
+            label_steps(axes, panel.tokens, panel.steps + ahead, last=last, first=first_step)
         if drawn is not None:
             _colour_bar(figure, grid[index, 1], drawn)
     figure.align_ylabels()

@@ -142,7 +142,7 @@ def lines(
     """Curves over time, with a legend where there is more than one.
 
     Args:
-        curves: names, values (time_steps,), and how they look.
+        curves: names, values (time_steps,) or more where they go on, and how they look.
         limits: of the values' axis; None to fit the curves.
         log: whether that axis is logarithmic.
     """
@@ -151,13 +151,13 @@ def lines(
         for name, values, options in curves:
             there = np.array(values, np.float64)
             if mask is not None:
-                there[~mask] = np.nan
+                there[:steps][~mask] = np.nan
             if log:
                 there[~(there > 0)] = np.nan
             alone = np.count_nonzero(np.isfinite(there)) < 2
             marker = "o" if alone or steps <= 2 else None
-            axes.plot(np.arange(steps), there, label=name, marker=marker, markersize=3, **options)
-        axes.set_xlim(-0.5, steps - 0.5)
+            places = np.arange(len(there))
+            axes.plot(places, there, label=name, marker=marker, markersize=3, **options)
         if log:
             axes.set_yscale("log")
         if limits is not None:
@@ -219,8 +219,8 @@ def label_steps(
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     if tokens is not None and steps <= _MAX_TOKENS:
-        axes.set_xticks(range(steps))
         shown = [_readable(token) for token in tokens[:steps]]
+        axes.set_xticks(range(len(shown)))
         width = axes.figure.get_size_inches()[0] * 62  # points, of what is left for the axis
         longest = max((len(text.replace("\\$", "$")) for text in shown), default=0)
         upright = (4.8 * longest + 2) * steps <= width

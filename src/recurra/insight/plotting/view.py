@@ -26,6 +26,7 @@ class View:
     steps: Any
     order: str
     tokens: Sequence[str] | None
+    forecast: bool | int = False
 
     def window(self, steps: int) -> slice:
         """The steps that are shown, of so many.
