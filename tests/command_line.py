@@ -224,6 +224,25 @@ def start(*arguments: str | Path, **settings: Any) -> subprocess.Popen[bytes]:
     )
 
 
+def in_terminal(*arguments: str | Path, columns: int) -> str:
+    """What `recurra` writes to a terminal of so many columns, with its colours."""
+    import pty  # not on Windows
+
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns)}
+    process = start(*arguments, stdout=theirs, env=environment)
+    os.close(theirs)
+    text = b""
+    try:
+        while part := os.read(ours, 4096):
+            text += part
+    except OSError:  # the terminal is gone with its last program
+        pass
+    os.close(ours)
+    assert process.wait(timeout=60) == 0
+    return text.decode()
+
+
 # SIGINT is ignored where the tests run in the background of a shell, and SIGHUP under nohup;
 # children inherit that.
 _PROGRAM = """

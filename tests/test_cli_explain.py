@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 import insight_zoo
 import quick_weights
 import recurra
-from command_line import call, start
+from command_line import call, in_terminal, start
 
 no_random_weights = quick_weights.no_random_weights
 
@@ -130,20 +129,9 @@ def test_no_framework_is_loaded(models):
 
 
 def test_a_terminal_gets_colours(models):
-    ours, theirs = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
-    process = start("explain", models / "forecaster.keras", stdout=theirs, env=environment)
-    os.close(theirs)
-    text = b""
-    try:
-        while part := os.read(ours, 4096):
-            text += part
-    except OSError:  # the terminal is gone with its last program
-        pass
-    os.close(ours)
-    assert process.wait(timeout=60) == 0
-    assert b"\x1b[1;36mlstm" in text
-    assert "The data's way" in text.decode()
+    text = in_terminal("explain", models / "forecaster.keras", columns=100)
+    assert "\x1b[1;36mlstm" in text
+    assert "The data's way" in text
 
 
 def test_streams_without_our_signs_get_others(models):

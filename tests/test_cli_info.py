@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import subprocess
 import sys
 
@@ -12,7 +10,7 @@ import numpy as np
 import pytest
 
 import recurra
-from command_line import call, make_models, numbers, start
+from command_line import call, in_terminal, make_models, numbers
 from recurra.cli import COMMANDS
 
 
@@ -56,20 +54,9 @@ def test_text_tells_shapes_by_name_and_why_a_model_does_not_stream(models):
 
 
 def test_a_terminal_gets_a_table(models):
-    ours, theirs = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
-    process = start("info", models / "steps.keras", stdout=theirs, env=environment)
-    os.close(theirs)
-    text = b""
-    try:
-        while part := os.read(ours, 4096):
-            text += part
-    except OSError:  # the terminal is gone with its last program
-        pass
-    os.close(ours)
-    assert process.wait(timeout=60) == 0
-    assert "┃ layer" in text.decode().replace("\x1b[1m", "").replace("\x1b[0m", "")
-    assert "(batch, time_steps, 6)" in text.decode()
+    text = in_terminal("info", models / "steps.keras", columns=120)
+    assert "┃ layer" in text.replace("\x1b[1m", "").replace("\x1b[0m", "")
+    assert "(batch, time_steps, 6)" in text
 
 
 def test_old_files_say_so(models):
