@@ -446,3 +446,12 @@ def test_json_and_back(name: str) -> None:
     found = structure_of(made(name).model)
     assert Structure.from_dict(json.loads(json.dumps(found.to_dict()))) == found
     assert structure_of(found) is found
+
+
+def test_json_of_something_else_is_refused() -> None:
+    data = structure_of(made("forecaster").model).to_dict()
+    data["nodes"][1]["inputs"] = (1, 77)
+    with pytest.raises(ValueError, match="77"):
+        Structure.from_dict(data)
+    with pytest.raises((KeyError, TypeError)):
+        Structure.from_dict({"name": "x"})

@@ -38,12 +38,13 @@ _DARK = {
     "muted": "var(--muted,var(--jp-content-font-color2,#a0a6b0))",
     "paper": "var(--paper,var(--jp-layout-color0,var(--vscode-editor-background,#171a1f)))",
     "accent": "var(--accent,#6bb6f2)",
-    "state": "#e09a3a",
-    "mask": "#2fb3a2",
+    "state": "#c26a00",
+    "mask": "#0b8577",
     "warn": "var(--warn,#f0b062)",
 }
 """Colours follow the page's own (--ink, --muted, --paper, --accent, --warn), a notebook's, or the
-light or dark that the reader prefers."""
+light or dark that the reader prefers. Those of states and masks are readable on both, whatever a
+page's own switch says."""
 
 _RULES = {
     "": (

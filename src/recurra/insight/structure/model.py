@@ -196,8 +196,9 @@ class Structure:
 
         Raises:
             KeyError, TypeError: if it is something else.
+            ValueError: if it speaks of tensors that it does not have.
         """
-        return cls(
+        found = cls(
             **{
                 **data,
                 "tensors": tuple(
@@ -209,6 +210,20 @@ class Structure:
                 "gaps": tuple(data["gaps"]),
             }
         )
+        found._check()
+        return found
+
+    def _check(self) -> None:
+        known = set(range(len(self.tensors)))
+        used = {*self.inputs, *self.outputs}
+        for node in self.nodes:
+            used |= {*node.inputs, *node.states, *node.outputs}
+            used |= {tensor for group in node.others.values() for tensor in group}
+        if [tensor.index for tensor in self.tensors] != sorted(known) or not used <= known:
+            raise ValueError(
+                f"A structure of {len(known)} tensors must number them from 0 on and speak of no "
+                f"others; this one speaks of {sorted(used - known, key=str)[:5] or 'others'}."
+            )
 
 
 def _tuple(value: Any) -> Any:
