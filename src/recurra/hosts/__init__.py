@@ -11,8 +11,14 @@ A host module offers:
     engine_note() -> str | None                                how the host calls the engine
     equivalent_activations() -> dict                           the framework's functions that are
                                                                the engine's activations, by function
-    pullback(function) -> Callable                             reverse-mode differentiation of any
-                                                               function of tensors
+    pullback(function, compiled=False) -> Callable             reverse-mode differentiation, see
+                                                               below
+
+`pullback(function)` takes a function of a list of tensors that gives a list of tensors, and gives
+a function of the tensors to call it with, all floating-point, and of a cotangent for each of its
+results. That one gives the results and the gradients by the tensors, zeros where nothing depends on
+one: `results, gradients = pullback(lambda given: [3 * given[0]])([x], [one])`. `compiled` says that
+it is called so often that compiling it pays, where the framework compiles.
 
 Each framework is imported only in its own host's files, because a program uses one of them and
 importing the others would cost seconds and memory, or fail.

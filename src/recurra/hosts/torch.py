@@ -214,24 +214,7 @@ def equivalent_activations() -> dict[Callable[..., Any], str]:
 def pullback(
     function: Callable[[list[Any]], Sequence[Any]], *, compiled: bool = False
 ) -> Callable[[Sequence[Any], Sequence[Any]], tuple[list[Any], list[Any]]]:
-    """Reverse-mode differentiation of a function of tensors, under no_grad too.
-
-    Args:
-        function: of a list of tensors; gives a list of tensors.
-        compiled: whether it is called so often that compiling it pays; torch runs it as it is.
-
-    Returns:
-        A function of the tensors to call `function` with, all floating-point, and of one cotangent
-        for each of its results. It gives the results and the gradients by the tensors, zeros where
-        nothing depends on one.
-
-    Example:
-        >>> import torch
-        >>> pull = pullback(lambda given: [3 * given[0]])
-        >>> results, gradients = pull([torch.ones(())], [torch.ones(())])
-        >>> float(gradients[0])
-        3.0
-    """
+    """Reverse-mode differentiation, under no_grad too; see `recurra.hosts`."""
 
     def pull(tensors: Sequence[Any], cotangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         with torch.inference_mode(False), torch.enable_grad():

@@ -155,24 +155,7 @@ def _tangent_transpose(cotangents: Sequence[Any], *arguments: Any, parts: Parts)
 def pullback(
     function: Callable[[list[Any]], Sequence[Any]], *, compiled: bool = False
 ) -> Callable[[Sequence[Any], Sequence[Any]], tuple[list[Any], list[Any]]]:
-    """Reverse-mode differentiation of a function of tensors.
-
-    Args:
-        function: of a list of tensors; gives a list of tensors.
-        compiled: whether it is called so often that compiling it pays.
-
-    Returns:
-        A function of the tensors to call `function` with, all floating-point, and of one cotangent
-        for each of its results. It gives the results and the gradients by the tensors, zeros where
-        nothing depends on one.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> pull = pullback(lambda given: [3 * given[0]])
-        >>> results, gradients = pull([jnp.ones(())], [jnp.ones(())])
-        >>> float(gradients[0])
-        3.0
-    """
+    """Reverse-mode differentiation of a function of tensors; see `recurra.hosts`."""
 
     def pull(tensors: list[Any], cotangents: list[Any]) -> tuple[list[Any], list[Any]]:
         results, back = jax.vjp(lambda given: list(function(given)), tensors)

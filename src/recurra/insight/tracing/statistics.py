@@ -50,6 +50,11 @@ class Spread:
     low: Array | None = None
     high: Array | None = None
 
+    @property
+    def size(self) -> Array:
+        """The largest absolute value."""
+        return np.maximum(np.abs(self.smallest), np.abs(self.largest))
+
 
 def sequence(layer: LayerTrace, name: str) -> NDArray[Any]:
     """An array of a trace as (batch, time_steps, units), also where a state is a picture."""

@@ -154,92 +154,15 @@ class LayerSummary:
 
         Columns that the cell does not have are left out. `pandas.DataFrame(...)` takes it.
         """
-        columns: dict[str, Any] = {
-            "unit": range(self.units),
-            "mean": self.hidden.mean,
-            "std": self.hidden.std,
-            "max": _largest(self.hidden),
-        }
-        if self.memory is not None:
-            columns["memory"] = self.memory.steps
-        for name, gate in self.gates.items():
-            if gate.low is not None and gate.high is not None:
-                columns[f"{name}_low"], columns[f"{name}_high"] = gate.low, gate.high
-        rows = [
-            {name: _plain(column[unit]) for name, column in columns.items()}
-            for unit in range(self.units)
-        ]
-        for row in rows:
-            row["dead"] = row["unit"] in self.dead
-            row["constant"] = row["unit"] in self.constant
-        return rows
+        from recurra.insight.tracing import summary_data
+
+        return summary_data.units_table(self)
 
     def to_dict(self, *, series: bool = True) -> dict[str, Any]:
         """As what JSON can hold; see `Summary.to_dict`."""
+        from recurra.insight.tracing import summary_data
 
-        def lists(arrays: Mapping[str, Array]) -> dict[str, Any] | None:
-            return {name: _list(array) for name, array in arrays.items()} if series else None
-
-        result: dict[str, Any] = {
-            name: getattr(self, name)
-            for name in (
-                "path",
-                "class_name",
-                "cell",
-                "units",
-                "time_steps",
-                "rows",
-                "real_steps",
-                "padded_steps",
-                "go_backwards",
-            )
-        }
-        result["gates"] = {
-            name: {
-                "activation": gate.activation,
-                "kind": gate.kind,
-                "mean": _list(gate.mean),
-                "low": _list(gate.low),
-                "high": _list(gate.high),
-                "low_share": None if gate.low is None else _plain(gate.low.mean()),
-                "high_share": None if gate.high is None else _plain(gate.high.mean()),
-            }
-            for name, gate in self.gates.items()
-        }
-        result["hidden"] = {
-            "mean": _list(self.hidden.mean),
-            "std": _list(self.hidden.std),
-            "max": _list(_largest(self.hidden)),
-        }
-        result |= {"dead": [*self.dead], "constant": [*self.constant], "memory": None}
-        if self.memory is not None:
-            steps = self.memory.steps
-            result["memory"] = {
-                "gate": self.memory.gate,
-                "steps": _list(steps),
-                "median": _plain(np.median(steps)),
-                "min": _plain(steps.min()),
-                "max": _plain(steps.max()),
-                "formula": self.memory.formula,
-                "source": MEMORY_SOURCE,
-            }
-        result |= {"norms": lists(self.norms), "gradient": None}
-        if self.gradient is not None:
-            flow = self.gradient
-            result["gradient"] = {
-                **(lists(flow.norms) or {}),
-                "first": _plain(flow.first),
-                "last": _plain(flow.last),
-                "peak": _plain(flow.peak),
-                "ratio": None if flow.ratio is None else _plain(flow.ratio),
-                "verdict": flow.verdict,
-                "text": flow_sentence(flow),
-            }
-        result["findings"] = [
-            {"kind": seen.kind, "text": seen.text, "units": [*seen.units]}
-            for seen in self.observations
-        ]
-        return result
+        return summary_data.layer_dict(self, series)
 
 
 @dataclass(frozen=True, eq=False)
@@ -269,20 +192,9 @@ class Summary(Mapping[str, LayerSummary]):
         Args:
             series: whether norms and gradients by time step are among it.
         """
-        return {
-            "version": 1,
-            "batch": self.batch,
-            "loss": None if self.loss is None else _plain(self.loss),
-            "thresholds": {
-                "closed": statistics.CLOSED,
-                "open": statistics.OPEN,
-                "saturated": statistics.SATURATED,
-                "dead": statistics.STILL,
-                "constant": statistics.STILL,
-                "share": MOSTLY,
-            },
-            "layers": {path: layer.to_dict(series=series) for path, layer in self.layers.items()},
-        }
+        from recurra.insight.tracing import summary_data
+
+        return summary_data.summary_dict(self, series)
 
     def __rich__(self) -> Any:
         from recurra.insight.tracing import summary_text
@@ -333,7 +245,7 @@ def summarize_layer(layer: LayerTrace) -> LayerSummary:
     }
     scale = _scale(layer, seen)
     still = statistics.STILL * scale
-    is_dead = _largest(seen) < still
+    is_dead = seen.size < still
     is_constant = (seen.largest - seen.smallest < still) & ~is_dead
     summary = LayerSummary(
         path=layer.path,
@@ -444,21 +356,5 @@ def _class_name(layer: LayerTrace) -> str:
     return layer.spec.layer if layer.spec is not None else "RNN"
 
 
-def _largest(seen: statistics.Spread) -> Array:
-    return np.maximum(np.abs(seen.smallest), np.abs(seen.largest))
-
-
 def _numbers(where: NDArray[np.bool_]) -> tuple[int, ...]:
     return tuple(int(unit) for unit in np.flatnonzero(where))
-
-
-def _plain(value: Any) -> Any:
-    """A number as JSON can hold it, with as many digits as mean anything."""
-    if isinstance(value, (int, np.integer)):
-        return int(value)
-    value = float(value)
-    return float(f"{value:.6g}") if math.isfinite(value) else None
-
-
-def _list(array: Array | None) -> list[float | None] | None:
-    return None if array is None else [_plain(value) for value in array.tolist()]
