@@ -314,6 +314,16 @@ def test_threads_trace_side_by_side(model: Any) -> None:
     assert not any("call" in vars(layer) for layer in model._flatten_layers())
 
 
+def test_rematerialized_layers() -> None:
+    """JAX computes them inside of a compiled function, where there are no numbers to keep."""
+    with keras.RematScope(mode="full"):
+        model = keras.Sequential([keras.Input((4, 3)), LSTM(2, name="lstm")])
+    x = numbers(2, 4, 3)
+    trace = recurra.trace(model, x)
+    np.testing.assert_allclose(trace["lstm"].arrays["state_h"], np.asarray(model(x)), atol=1e-6)
+    assert model.layers[0]._remat_mode.mode == "full"
+
+
 class Counting(keras.layers.Layer):
     """A cell of a user's: two states, the second counts; an output that is neither."""
 

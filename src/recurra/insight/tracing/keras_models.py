@@ -216,19 +216,38 @@ def call_model(model: Any, x: Any, mask: Any) -> Any:
         model: a built model or layer.
         x, mask: tensors, nested as the model takes them; `Captured` has them.
     """
-    if mask is None:
-        return model(x, training=False)
-    if model._call_has_mask_arg:
-        return model(x, mask=mask, training=False)
+    with _plainly(model), _masked(model, x, mask) as arguments:
+        return model(x, **arguments, training=False)
+
+
+@contextlib.contextmanager
+def _masked(model: Any, x: Any, mask: Any) -> Iterator[dict[str, Any]]:
+    """Hand a mask to a model: as an argument if it takes one, else on the tensors themselves."""
+    if mask is None or model._call_has_mask_arg:
+        yield {} if mask is None else {"mask": mask}
+        return
     tensors = tree.flatten(x)
     before = [backend.get_keras_mask(tensor) for tensor in tensors]
     try:
         for tensor, each in zip(tensors, tree.flatten(mask), strict=True):
             backend.set_keras_mask(tensor, each)
-        return model(x, training=False)
+        yield {}
     finally:
         for tensor, each in zip(tensors, before, strict=True):
             backend.set_keras_mask(tensor, each)
+
+
+@contextlib.contextmanager
+def _plainly(model: Any) -> Iterator[None]:
+    """Without rematerialization, which computes the same inside of a compiled function."""
+    modes = [(each, each._remat_mode) for each in model._flatten_layers() if each._remat_mode]
+    try:
+        for layer, _ in modes:
+            layer._remat_mode = None
+        yield
+    finally:
+        for layer, mode in modes:
+            layer._remat_mode = mode
 
 
 @contextlib.contextmanager
