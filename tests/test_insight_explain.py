@@ -137,6 +137,24 @@ def test_what_is_said_to_be_equal_is_equal_and_differs_only_where_it_is_said(
         assert list(np.flatnonzero(~same)) == differs, (equality, same)
 
 
+@every_layer
+def test_padded_steps_give_what_is_told(explained, library, name):
+    facts, values = explained[library, name]
+    (note,) = [note for note in facts.notes if note.startswith("Padding")]
+    output = values.get("output", values.get("forward_output"))
+    assert (", and the output there" in note) == (output.ndim == 3)
+    if output.ndim == 3:
+        padded_at = slice(0, 2) if facts.layer.go_backwards else slice(4, 6)
+        there = output[1, padded_at]
+        if "is 0" in note:
+            assert not there.any()
+        elif facts.layer.go_backwards:
+            assert not there.any()  # nothing was before
+        else:
+            assert "repeats the one before it" in note
+            assert np.array_equal(there, np.stack([output[1, 3]] * 2))
+
+
 def test_layers_that_return_states_tell_what_is_equal(explained):
     for (library, name), (facts, _) in explained.items():
         both = name in ("concat", "concat sequences", "apart", "unlike")

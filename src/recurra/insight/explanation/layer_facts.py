@@ -196,8 +196,13 @@ def _notes(layer: Recurrent, parts: tuple[LayerFacts, ...], masked: bool) -> lis
     notes = []
     zero = layer.zero_output_for_mask or any(p.layer.zero_output_for_mask for p in parts)
     if masked:
-        what = "is 0" if zero or wraps(layer) == "directions" else "repeats the one before"
-        where = f", and the output there {what}" if layer.return_sequences or parts else ""
+        what = (
+            "is 0"
+            if zero or wraps(layer) == "directions"
+            else "repeats the one before it (0 if there is none)"
+        )
+        inner = parts[0].leaf.layer if parts else layer
+        where = f", and the output there {what}" if inner.return_sequences else ""
         notes.append(f"Padding: a masked step leaves the states as they are{where}.")
     if layer.go_backwards and not parts:
         turned = (
