@@ -105,6 +105,9 @@ FACTS = {
     "one_axis_too_many": ("(32, 5, 2, 2)", "(batch, time_steps, features)", "TimeDistributed"),
     "state_of_another_size": ("initial_state", "(32, 8)", "(32, 4)", "units"),
     "mask_of_another_shape": ("mask", "(5, 32)", "(32, 5)", "(batch, time_steps)"),
+    "stacked_without_sequences": ("'lower'", "LSTM(4, return_sequences=True)"),
+    "states_in_a_sequential_model": ("(output, state_h, state_c)", "takes one tensor"),
+    "states_of_both_directions": ("has 4 arrays", "Concatenate()", "8 units"),
     "misspelt_activation": ("`activation`", "than", "tanh", "sigmoid"),
 }
 
