@@ -277,6 +277,19 @@ def test_axes_of_as_many_steps_are_told_apart():
     assert data["series"][-1]["axis"] == 1
 
 
+@pytest.mark.parametrize(("join", "linked"), [("Concatenate", True), ("Dot", False)])
+def test_inputs_that_are_joined_step_by_step_share_an_axis(join, linked):
+    trace = sample_trace(padded=False)
+    joined = Node(join, join, (0, 1), (2,))
+    lstm = dataclasses.replace(trace.structure.nodes[0], inputs=(2,), outputs=(3,))
+    tensors = tuple(Tensor(number, name, None) for number, name in enumerate(["a", "b", "j", "h"]))
+    structure = Structure("two", "Functional", tensors, (joined, lstm), (0, 1), (3,))
+    x = trace.inputs["series"]
+    data = report_data(changed(trace, structure=structure, inputs={"a": x, "b": x}, masks={}))
+    assert [each["axis"] for each in data["series"]] == ([0, 0, 0] if linked else [0, 1, 0])
+    assert len(data["axes"]) == (1 if linked else 2)
+
+
 def seq2seq(encoder, decoder):
     """A trace of an encoder and a decoder that is given its states."""
     read = dataclasses.replace(encoder.structure.nodes[0], inputs=(0,), outputs=(2, 3, 4))

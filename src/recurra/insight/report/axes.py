@@ -13,6 +13,9 @@ from recurra.insight.tracing import LayerTrace, Trace
 
 Array = NDArray[Any]
 
+_SIDE_BY_SIDE = ("Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply", "Subtract")
+"""Layers that join sequences step by step, so that these run along the same steps."""
+
 _OTHER_STEPS = ("Flatten", "Permute", "RepeatVector", "Reshape")
 """Layers behind which steps are others than before, even where there are as many."""
 
@@ -47,20 +50,18 @@ class Axes:
         self.all: list[Axis] = []
         self._structure = trace.structure
         self._nodes = {node.path: node for node in trace.structure.nodes}
-        self._makers = {
-            tensor: node
-            for node in trace.structure.nodes
-            for tensor in (*node.outputs,)
-            if node.outputs
-        }
+        self._makers = {tensor: node for node in trace.structure.nodes for tensor in node.outputs}
         self._lengths = {
             name: array.shape[1]
             for name, array in trace.inputs.items()
             if has_steps(array, trace.structure, name)
         }
+        self._first = {name: name for name in self._lengths}
+        for node in trace.structure.nodes:
+            self._join(node)
         self._of: dict[str, int] = {}
         for name, length in self._lengths.items():
-            self._of[name] = self._find(name, length, name, name)
+            self._of[name] = self._find(self._first[name], length, name, name)
             axis = self.all[self._of[name]]
             if name in trace.masks:
                 axis.mask = np.asarray(trace.masks[name], bool)
@@ -114,38 +115,58 @@ class Axes:
             self.all[index].members.append(member)
         return index
 
+    def _join(self, node: Node) -> None:
+        """Let inputs that a call joins step by step have one axis, the first one's."""
+        if node.class_name not in _SIDE_BY_SIDE or node.config.get("axis") in (1, -2):
+            return
+        ends = [self._end(tensor) for tensor in node.inputs]
+        names = [self._name(end) for end in ends if isinstance(end, int)]
+        for name in names[1:]:
+            if self._lengths.get(name) == self._lengths.get(names[0]) is not None:
+                old, new = self._first[name], self._first[names[0]]
+                self._first = {k: new if v == old else v for k, v in self._first.items()}
+
     def _source(self, tensor: int | None, length: int) -> str:
         """What a tensor's steps come from: an input of the model, or the call that makes them."""
+        end = None if tensor is None else self._end(tensor)
+        if isinstance(end, Node):
+            return end.path
+        name = "" if end is None else self._name(end)
+        if self._lengths.get(name) == length:
+            return self._first[name]
+        return self._fallback(length)
+
+    def _end(self, tensor: int) -> int | Node | None:
+        """Where a tensor's steps come from: a tensor that nothing makes, or a call."""
         seen = set()
-        while tensor is not None and tensor not in seen:
+        while tensor not in seen:
             seen.add(tensor)
             maker = self._makers.get(tensor)
             if maker is None:
-                return self._input(tensor, length)
+                return tensor
             keeps = (
                 maker.recurrent is None
                 or maker.recurrent.return_sequences
                 or maker.class_name == "TimeDistributed"  # whatever it holds
             )
             if maker.class_name in _OTHER_STEPS or not keeps or not maker.inputs:
-                return maker.path
+                return maker
             tensor = maker.inputs[0]
-        return self._fallback(length)
+        return None
 
-    def _input(self, tensor: int, length: int) -> str:
+    def _name(self, tensor: int) -> str:
+        """The name that the trace has for an input of the model."""
         inputs = list(self._structure.inputs)
         names = list(self._lengths)
         name = self._structure.tensors[tensor].name
         if name not in self._lengths and tensor in inputs and len(names) == len(inputs):
             name = names[inputs.index(tensor)]
-        if self._lengths.get(name) == length:
-            return name
-        return self._fallback(length)
+        return name
 
     def _fallback(self, length: int) -> str:
         """The only input with so many steps; else nothing that has a name."""
         fitting = [name for name, steps in self._lengths.items() if steps == length]
-        return fitting[0] if fitting else ""
+        return self._first[fitting[0]] if fitting else ""
 
 
 def has_steps(array: Array, structure: Structure, name: str) -> bool:
