@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-_BUILD: CodeType = inspect.unwrap(keras.Sequential.build).__code__
+_BUILD: CodeType | None = getattr(inspect.unwrap(keras.Sequential.build), "__code__", None)
 
 
 def check_next_layer(layer: Any, frame: FrameType, result: tuple[Any, ...]) -> None:
