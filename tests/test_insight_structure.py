@@ -275,6 +275,9 @@ def test_python_is_followed_and_leaves_nothing_behind() -> None:
         "encoder/gru:2",
     ]
     assert found.maker(found.nodes[-1].inputs[1]).path == "encoder/gru:2"
+    assert node_of(found, "encoder/loop/multiply").parameters == 3
+    counter = 1  # no call gets it
+    assert sum(node.parameters for node in found.nodes) == model.count_params() - counter
     assert found.nodes[0].parameters
     assert not node_of(found, "encoder/loop/lstm:4").parameters
 

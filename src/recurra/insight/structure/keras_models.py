@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+from keras import tree
 from keras.src.models.functional import Functional
 
 from recurra.insight.structure.calls import Call, Value, assemble
@@ -165,6 +167,7 @@ class Reader:
         self.calls: list[Call] = []
         self.gaps: list[str] = []
         self._paths: dict[int, str] = {}
+        self._counted: set[int] = set()
         self._kept: list[Any] = []  # ids of what is here stay its own
 
     def name_layers(self, graph: Any, prefix: str) -> None:
@@ -307,6 +310,7 @@ class Reader:
         if call.operation:
             call.inputs = [v for group in found.values() for v in group]
             call.config |= constants(operation, arguments)
+            call.parameters = self._own_parameters(arguments)
         else:
             first = next(iter(arguments), "")
             call.inputs = found.pop(first, [])
@@ -318,6 +322,19 @@ class Reader:
         masks_of(operation, call)
         self.calls.append(call)
         return call
+
+    def _own_parameters(self, arguments: Mapping[str, Any]) -> int:
+        """The sizes of variables that an operation gets, where they come for the first time.
+
+        So the weights of a user's layer are counted where it uses them, as in x * self.scale.
+        """
+        new = {
+            id(each): each
+            for each in tree.flatten(dict(arguments))
+            if isinstance(each, keras.Variable) and id(each) not in self._counted
+        }
+        self._counted |= new.keys()
+        return sum(math.prod(each.shape) for each in new.values())
 
     def call(self, layer: Any, path: str, inputs: list[Value]) -> Call:
         """A call of a layer or operation, as far as the layer alone tells."""
