@@ -315,6 +315,23 @@ def test_states_that_stay_and_dropout_are_told():
     assert "It computes in bfloat16." in text
 
 
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (LSTM(2, return_sequences=True), "one array, because return_state=False"),
+        (LSTM(2, return_state=True), "3 arrays, because return_state=True"),
+        (GRU(2, return_trace=True), "3 results, because return_trace=True"),
+        (Bidirectional(GRU(2), merge_mode=None), "2 arrays, because merge_mode=None"),
+        (
+            Bidirectional(GRU(2, return_state=True), merge_mode=None),
+            "4 arrays, because return_state=True and merge_mode=None",
+        ),
+    ],
+)
+def test_it_is_told_why_so_many_things_come(layer, words):
+    assert f"Returns   {words}\n" in recurra.explain(layer).text(80)
+
+
 def test_the_trace_is_among_the_results():
     layer = LSTM(3, return_trace=True)
     values = layer(padded())

@@ -103,10 +103,12 @@ def _because(facts: LayerFacts) -> str:
     if is_cell(layer):
         return "the output of one step, and the states for the next"
     count = len(facts.results.names)
-    names = [name for name in ("return_state", "return_trace") if getattr(layer, name)]
-    why = " and ".join(f"{name}=True" for name in names) or "return_state=False"
-    number = "one array" if count == 1 else f"{count} results" if names[1:] else f"{count} arrays"
-    return f"{number}, because {why}"
+    set_ = [f"{n}=True" for n in ("return_state", "return_trace") if getattr(layer, n)]
+    if wraps(facts.layer) == "directions" and facts.layer.merge_mode is None:
+        set_.append("merge_mode=None")
+    things = "results" if layer.return_trace else "arrays"
+    number = "one array" if count == 1 else f"{count} {things}"
+    return f"{number}, because {' and '.join(set_) or 'return_state=False'}"
 
 
 def _result(result: Result) -> tuple[str, str, str]:
