@@ -940,6 +940,25 @@ def test_probabilities_of_one_answer_are_bars(show: Show) -> None:
         assert abs(widths[1] / widths[0] - 2 / 7) < 0.05
 
 
+def test_many_outputs_are_compared_on_one_scale(show: Show) -> None:
+    data = story()
+    scores = np.repeat(np.arange(12.0)[:, None], 40, axis=1)
+    data["series"] = [
+        series("features", "input", [scores + np.arange(40)] * 2),
+        series("scores", "output", [scores] * 2),
+    ]
+    with show(data) as page:
+        features, outputs = (page.locator("#data .plot.heat").nth(k) for k in (0, 1))
+        shades = [sum(colour(outputs, 0.5, (k + 0.5) / 12)) for k in range(12)]
+        assert shades == sorted(shades, reverse=True)
+        assert shades[0] > shades[11] + 400
+        own = {colour(features, 20.5 / 40, (k + 0.5) / 12) for k in range(12)}
+        assert len(own) == 1, "features have scales of their own"
+        legends = page.locator("#data .legend").all_inner_texts()
+        assert "greatest of the line" in legends[0]
+        assert legends[1].split() == ["0", "11", "own", "scale"]
+
+
 def test_probabilities_over_time_show_the_true_class(show: Show) -> None:
     data = story()
     share = np.full((4, 40), 0.05)
@@ -1023,7 +1042,7 @@ def test_a_finger_moves_the_cursor_or_takes_a_range(show: Show) -> None:
         assert "step 15" in readout(page)
         assert page.locator(".band:visible").count() == 0
         page.locator(".touch-only").tap()
-        assert page.locator(".touch-only").inner_text() == "Drag: range"
+        page.wait_for_selector(".touch-only:text-is('Drag: range')")
         swipe(20, 25)
         assert page.locator(".card.range h3").text_content() == "Steps 20–25 (6)"
 

@@ -44,8 +44,11 @@ function steady(value) {
   return `${value < 0 ? "−" : "\u2007"}${Math.abs(value).toFixed(3)}`;
 }
 
-const percent = (share) =>
-  share === null || share === undefined ? "–" : `${Number((100 * share).toFixed(share < 0.1 ? 1 : 0))} %`;
+function percent(share) {
+  if (share === null || share === undefined || Number.isNaN(share)) return "–";
+  if (share > 0 && share < 0.0005) return "< 0.1 %";
+  return `${Number((100 * share).toFixed(share < 0.1 ? 1 : 0))} %`;
+}
 
 const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
 

@@ -241,7 +241,7 @@ function legend(scale, range, { padded = false } = {}) {
     el("span", { text: show(low) }),
     bar,
     el("span", { text: show(high) }),
-    range && scale !== "diverging" && scale !== "unit"
+    typeof high === "number" && scale !== "diverging" && scale !== "unit"
       ? el("span", { class: "own", title: "These ends are the array's own", text: "own scale" })
       : null,
     padded ? el("span", { class: "swatch hatched" }) : null,

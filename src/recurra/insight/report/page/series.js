@@ -177,14 +177,28 @@ function paddedOf(entry) {
   return layer && entry.start === 0 ? paddedRuns(layer, state.row) : [];
 }
 
+/** The least and the greatest of all numbers: scores of classes are compared with each other. */
+function endsOf(numbers) {
+  let [low, high] = [Infinity, -Infinity];
+  for (let row = 0; row < numbers.blobs.length; row++) {
+    if (!numbers.has(row)) continue;
+    for (let k = 0; k < numbers.channels; k++) {
+      const [least, most] = numbers.range(row, k);
+      [low, high] = [Math.min(low, least), Math.max(high, most)];
+    }
+  }
+  return low < high ? [low, high] : null;
+}
+
 function seriesHeat(entry, mates = []) {
   const order = Int32Array.from(span(entry.channels.length));
   const fixed = entry.kind === "probabilities";
   const truth = fixed ? mates[0] : null;
+  const ends = fixed ? [0, 1] : entry.role === "input" ? null : endsOf(entry.numbers);
   const source = {
     numbers: entry.numbers,
     scale: fixed ? "unit" : "range",
-    range: fixed ? [0, 1] : null,
+    range: ends,
     symbol: entry.name,
     label: `${ROLES[entry.role]} ${entry.name}`,
     row: () => state.row,
@@ -198,7 +212,7 @@ function seriesHeat(entry, mates = []) {
     axis: entry.axis,
     height: clamp((fixed ? 16 : 12) * entry.channels.length, 60, 260),
   });
-  const key = legend(source.scale, fixed ? [0, 1] : ["least", "greatest of the line"]);
+  const key = legend(source.scale, ends || ["least", "greatest of the line"]);
   view.onMissing = key.showMissing;
   const frames = truth
     ? el(

@@ -1,6 +1,7 @@
 // The text, coloured by what one unit does at each token.
 
 const CHUNK = 200;
+const FEW = 2000; // tokens that are coloured at once; of longer texts only what is in sight
 
 class Text {
   constructor() {
@@ -126,7 +127,7 @@ class Text {
     this.legendPlace.replaceChildren(legend(array.scale, array.range));
     for (const chunk of this.chunks) {
       chunk.painted = false;
-      if (chunk.seen) this.paint(chunk);
+      if (chunk.seen || this.spans.length <= FEW) this.paint(chunk);
     }
   }
 

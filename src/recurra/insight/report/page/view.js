@@ -1,10 +1,23 @@
 // What all views along time have in common: a canvas with a gutter on the left and steps below,
 // the shared cursor and range on top of it, the pointer, and being drawn only when seen.
 
-const GUTTER = 54;
 const FOOT = 18;
+const GUTTER = gutter();
 const views = new Set();
 let viewsMade = 0;
+
+/** Room on the left, the same for all views so that they stand under each other. */
+function gutter() {
+  const names = [...series, ...layers.flatMap((layer) => layer.arrays)]
+    .filter((one) => one.numbers.channels > 1)
+    .flatMap((one) => one.names || one.channel_names || []);
+  const context = document.createElement("canvas").getContext("2d");
+  context.font = `11px ${getComputedStyle(document.body).fontFamily}`;
+  const widths = names.map((name) => context.measureText(name).width);
+  const wide = clamp(Math.ceil(Math.max(0, ...widths)) + 14, 50, innerWidth < 600 ? 64 : 92);
+  document.documentElement.style.setProperty("--gutter", `${wide}px`);
+  return wide;
+}
 
 const seen = new IntersectionObserver(
   (entries) => {
@@ -191,16 +204,18 @@ class TimeView {
   place() {
     const axis = axes[this.axis];
     const step = Math.floor(cursorOf(this.axis) / axis.stride) * axis.stride;
-    // A column of a heat map is framed; on lines the middle of the step is meant.
+    // A column of a heat map is framed, if it is wide enough; on lines its middle is meant.
     const thin = this.kind === "lines";
-    const left = this.x(thin ? step + axis.stride / 2 : step);
-    const wide = thin ? 1.5 : Math.max(1.5, this.x(step + axis.stride) - left);
+    const column = this.x(step + axis.stride) - this.x(step);
+    const slim = thin || column < 6;
+    const wide = slim ? 1.5 : column;
+    const left = slim ? this.x(step + axis.stride / 2) - 0.75 : this.x(step);
     const out = left + wide < 0 || left > this.inner;
     this.cursorLine.hidden = out;
     if (!out) {
       this.cursorLine.style.transform = `translateX(${left.toFixed(2)}px)`;
       this.cursorLine.style.width = `${wide.toFixed(2)}px`;
-      this.cursorLine.classList.toggle("slim", wide < 5);
+      this.cursorLine.classList.toggle("slim", slim);
       this.cursorLine.dataset.step = step;
     }
     const range = state.range && state.range.axis === this.axis ? state.range : null;
