@@ -14,7 +14,7 @@ from recurra.insight.structure.described import described_recurrent
 from recurra.insight.structure.model import Structure
 from recurra.insight.structure.runtime import structure_of_graph, structure_of_runtime
 from recurra.runtime.build import INSIDE, Writer, wanted_variables
-from recurra.runtime.calls import references
+from recurra.runtime.calls import MOST_LAYERS, references
 from recurra.runtime.create import MODELS, describe
 from recurra.runtime.describe_model import Input, Model, Reader, read_shape
 from recurra.runtime.errors import ModelFileError, UnsupportedLayerError
@@ -59,7 +59,7 @@ def _beyond_the_runtime(path: str, error: UnsupportedLayerError) -> Structure:
         shapes = _Shapes()
         shapes.collect(found.config, "", found.class_name == "Sequential")
         return _structure(saved, found.name, reader, model, shapes)
-    except INSIDE:
+    except (*INSIDE, RecursionError):
         raise error from None
     finally:
         saved.close()
@@ -203,6 +203,8 @@ class _Writer(Writer):
 
     def layer(self, layer: Layer, inputs: Sequence[Tensor], arguments: Mapping[str, Any]) -> Values:
         """Write one call of a layer."""
+        if len(self.nodes) >= MOST_LAYERS:
+            raise ModelFileError(f"The model has more than {MOST_LAYERS} calls of layers.")
         number = self._calls.get(layer.where, 0)
         self._calls[layer.where] = number + 1
         if not isinstance(layer, Unknown) and all(t.shape is not None for t in inputs):
