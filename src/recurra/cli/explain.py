@@ -103,23 +103,18 @@ def _read(
     from recurra.cli.files import check_input
     from recurra.cli.form import Form
     from recurra.cli.models import load
-    from recurra.cli.predict import open_table
     from recurra.cli.predicting import make_plan
     from recurra.cli.sequences import batch_of, first_sequences
     from recurra.cli.tables import format_of
     from recurra.cli.tables.columns import Wanted, listed
+    from recurra.cli.tables.opening import choose_columns, open_table
 
     kind = format_of(data, None, "--data")
     check_input(data, "a table of numbers")
     form = Form(load(model))
     with open_table(data, kind, form, None, None) as table:
         wanted = Wanted(listed(columns), [], by, None, carries=False)
-        table.choose(wanted, form.integers, missing=None, skip_bad=False, limits=form.limits)
-        if table.samples and (by or window):
-            raise UsageError(
-                f"{table.source} holds whole sequences; --by and --window are for tables with a "
-                "time step in each row."
-            )
+        choose_columns(table, form, wanted)
         plan = make_plan(form, table, [], window=window, stride=None, wide=False, nested=True)
         samples, _ = first_sequences(form, table, plan, _LOOKED_AT)
     return batch_of(form, samples).x

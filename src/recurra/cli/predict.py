@@ -8,30 +8,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recurra.cli.failures import UsageError, a_float32, note, told
+from recurra.cli.failures import note, told
+from recurra.cli.options import (
+    COLUMNS,
+    FORMATS,
+    ROWS,
+    By,
+    DataTable,
+    Delimiter,
+    Features,
+    Header,
+    InputFormat,
+    MaskColumn,
+    Missing,
+    SkipBad,
+    TrainedModel,
+)
 
 if TYPE_CHECKING:
-    from recurra.cli.form import Form
     from recurra.cli.tables.reading import Table
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-_ROWS = "Rows"
-_COLUMNS = "Columns"
-_FORMATS = "Formats"
-
 
 @app.command()
 def predict(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A trained model: .keras, .h5 or .onnx.")
-    ],
-    data: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATA", help="A table: CSV, JSON lines, .npy, Parquet; - for stdin."
-        ),
-    ],
+    model: TrainedModel,
+    data: DataTable,
     out: Annotated[
         str, typer.Option("--out", "-o", metavar="FILE", help="Where to; - is stdout, as CSV.")
     ] = "-",
@@ -41,7 +44,7 @@ def predict(
             min=1,
             help="Windows of so many rows slide over the table; a prediction for each, beside its "
             "last row. Without: the table is one sequence, or the model's own number of steps.",
-            rich_help_panel=_ROWS,
+            rich_help_panel=ROWS,
         ),
     ] = None,
     stride: Annotated[
@@ -50,89 +53,40 @@ def predict(
             min=1,
             help="Rows from one window to the next: 1, or a whole window if the model gives a row "
             "for every time step.",
-            rich_help_panel=_ROWS,
+            rich_help_panel=ROWS,
         ),
     ] = None,
-    by: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN", help="Each value's rows are a sequence.", rich_help_panel=_ROWS
-        ),
-    ] = None,
+    by: By = None,
     wide: Annotated[
         bool,
         typer.Option(
-            "--wide", help="A sequence's output steps side by side in a row.", rich_help_panel=_ROWS
+            "--wide", help="A sequence's output steps side by side in a row.", rich_help_panel=ROWS
         ),
     ] = False,
-    skip_bad: Annotated[
-        bool,
-        typer.Option(
-            "--skip-bad", help="Leave bad rows out, and count them.", rich_help_panel=_ROWS
-        ),
-    ] = False,
-    missing: Annotated[
-        float | None,
-        typer.Option(
-            metavar="NUMBER",
-            callback=a_float32,
-            help="What to put for empty cells, NA and null; else they are bad.",
-            rich_help_panel=_ROWS,
-        ),
-    ] = None,
+    skip_bad: SkipBad = False,
+    missing: Missing = None,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Sequences or windows at a time.", rich_help_panel=_ROWS)
+        int, typer.Option(min=1, help="Sequences or windows at a time.", rich_help_panel=ROWS)
     ] = 256,
-    columns: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="A,B,C",
-            help="The model's features, in its order, by name (by position from 1 where columns "
-            "have no names). Without: all but those below.",
-            rich_help_panel=_COLUMNS,
-        ),
-    ] = None,
+    columns: Features = None,
     keep: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="A,B", help="Carried over to the output, as time.", rich_help_panel=_COLUMNS
+            metavar="A,B", help="Carried over to the output, as time.", rich_help_panel=COLUMNS
         ),
     ] = None,
-    mask: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN", help="1 for rows that count, 0 else.", rich_help_panel=_COLUMNS
-        ),
-    ] = None,
+    mask: MaskColumn = None,
     outputs: Annotated[
         list[str] | None,
-        typer.Option(metavar="A,B", help="Some of the model's outputs.", rich_help_panel=_COLUMNS),
+        typer.Option(metavar="A,B", help="Some of the model's outputs.", rich_help_panel=COLUMNS),
     ] = None,
-    input_format: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FORMAT",
-            help="csv, jsonl, npy or parquet; else by the file's name.",
-            rich_help_panel=_FORMATS,
-        ),
-    ] = None,
+    input_format: InputFormat = None,
     output_format: Annotated[
         str | None,
-        typer.Option(metavar="FORMAT", help="Likewise, of --out.", rich_help_panel=_FORMATS),
+        typer.Option(metavar="FORMAT", help="Likewise, of --out.", rich_help_panel=FORMATS),
     ] = None,
-    header: Annotated[
-        bool | None,
-        typer.Option(
-            "--header/--no-header",
-            help="Whether CSV begins with names; else seen by itself.",
-            show_default=False,
-            rich_help_panel=_FORMATS,
-        ),
-    ] = None,
-    delimiter: Annotated[
-        str | None,
-        typer.Option(metavar="CHARACTER", help="Of CSV, as ';' or tab.", rich_help_panel=_FORMATS),
-    ] = None,
+    header: Header = None,
+    delimiter: Delimiter = None,
     progress: Annotated[
         bool, typer.Option("--progress", help="Show how far it is, on stderr.")
     ] = False,
@@ -146,6 +100,7 @@ def predict(
         from recurra.cli.signals import cleaned_up
         from recurra.cli.tables import delimiter_of, format_of
         from recurra.cli.tables.columns import Wanted, listed
+        from recurra.cli.tables.opening import choose_columns, open_table
         from recurra.cli.tables.writing import WRITERS
 
         source_format = format_of(data, input_format, "--input-format")
@@ -157,14 +112,7 @@ def predict(
         form = Form(runtime)
         chosen = choose_outputs(form, listed(outputs))
         with open_table(data, source_format, form, delimiter, header) as table:
-            table.choose(
-                wanted, form.integers, missing=missing, skip_bad=skip_bad, limits=form.limits
-            )
-            if table.samples and (by or mask):
-                raise UsageError(
-                    f"{table.source} holds whole sequences; --by and --mask are for tables with a "
-                    "time step in each row."
-                )
+            choose_columns(table, form, wanted, missing=missing, skip_bad=skip_bad)
             nested = target_format in ("jsonl", "npy")
             plan = make_plan(
                 form, table, chosen, window=window, stride=stride, wide=wide, nested=nested
@@ -195,26 +143,6 @@ def predict(
                     "predict",
                     f"the {rows} no prediction: too few for another window of {plan.window}",
                 )
-
-
-def open_table(
-    path: str, kind: str, form: Form, delimiter: str | None, header: bool | None
-) -> Table:
-    """A table of a format, open; UsageError for options that are not for it."""
-    if kind != "csv" and (delimiter is not None or header is not None):
-        raise UsageError("--delimiter, --header and --no-header are for CSV.")
-    if kind == "csv":
-        from recurra.cli.tables import delimiter_of
-        from recurra.cli.tables.csv_tables import CsvTable
-
-        return CsvTable(path, delimiter=delimiter_of(path, delimiter), header=header)
-    if kind == "jsonl":
-        from recurra.cli.tables.json_lines import JsonTable
-
-        return JsonTable(path, form)
-    from recurra.cli.tables.arrays import NpyTable, ParquetTable
-
-    return NpyTable(path, form) if kind == "npy" else ParquetTable(path)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from recurra.cli.failures import CommandError, UsageError, a_float32, note, told
+from recurra.cli.failures import CommandError, UsageError, note, told
+from recurra.cli.options import (
+    COLUMNS,
+    ROWS,
+    By,
+    DataTable,
+    Delimiter,
+    Features,
+    Header,
+    InputFormat,
+    MaskColumn,
+    Missing,
+    SkipBad,
+    TrainedModel,
+)
 
 if TYPE_CHECKING:
     from recurra.cli.form import Form
@@ -18,9 +32,6 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 _RESULTS = "Results"
-_ROWS = "Rows"
-_COLUMNS = "Columns"
-_FORMATS = "Formats"
 
 _FEW = 16
 """Sequences that are traced unless something else is said."""
@@ -28,15 +39,8 @@ _FEW = 16
 
 @app.command()
 def trace(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A trained model: .keras, .h5 or .onnx.")
-    ],
-    data: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATA", help="A table: CSV, JSON lines, .npy, Parquet; - for stdin."
-        ),
-    ],
+    model: TrainedModel,
+    data: DataTable,
     html: Annotated[
         str | None,
         typer.Option(
@@ -84,9 +88,7 @@ def trace(
     ] = 24,
     rows: Annotated[
         int,
-        typer.Option(
-            min=1, help="How many sequences or windows: the first.", rich_help_panel=_ROWS
-        ),
+        typer.Option(min=1, help="How many sequences or windows: the first.", rich_help_panel=ROWS),
     ] = _FEW,
     window: Annotated[
         int | None,
@@ -94,7 +96,7 @@ def trace(
             min=1,
             help="Windows of so many rows. Without: the table is one sequence, or the model's own "
             "number of steps.",
-            rich_help_panel=_ROWS,
+            rich_help_panel=ROWS,
         ),
     ] = None,
     stride: Annotated[
@@ -102,45 +104,19 @@ def trace(
         typer.Option(
             min=1,
             help="Rows from one window to the next; a whole window without.",
-            rich_help_panel=_ROWS,
+            rich_help_panel=ROWS,
         ),
     ] = None,
-    by: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN", help="Each value's rows are a sequence.", rich_help_panel=_ROWS
-        ),
-    ] = None,
-    skip_bad: Annotated[
-        bool,
-        typer.Option(
-            "--skip-bad", help="Leave bad rows out, and count them.", rich_help_panel=_ROWS
-        ),
-    ] = False,
-    missing: Annotated[
-        float | None,
-        typer.Option(
-            metavar="NUMBER",
-            callback=a_float32,
-            help="What to put for empty cells, NA and null; else they are bad.",
-            rich_help_panel=_ROWS,
-        ),
-    ] = None,
-    columns: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="A,B,C",
-            help="The model's features, in its order, by name (by position from 1 where columns "
-            "have no names). Without: all but those below.",
-            rich_help_panel=_COLUMNS,
-        ),
-    ] = None,
+    by: By = None,
+    skip_bad: SkipBad = False,
+    missing: Missing = None,
+    columns: Features = None,
     labels: Annotated[
         str | None,
         typer.Option(
             metavar="COLUMN",
             help="What each sequence is, or each step of one; the page shows it.",
-            rich_help_panel=_COLUMNS,
+            rich_help_panel=COLUMNS,
         ),
     ] = None,
     tokens: Annotated[
@@ -148,15 +124,10 @@ def trace(
         typer.Option(
             metavar="COLUMN",
             help="The text of each step, as words; the page colours it by a unit's activity.",
-            rich_help_panel=_COLUMNS,
+            rich_help_panel=COLUMNS,
         ),
     ] = None,
-    mask: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN", help="1 for rows that count, 0 else.", rich_help_panel=_COLUMNS
-        ),
-    ] = None,
+    mask: MaskColumn = None,
     forecast: Annotated[
         bool,
         typer.Option(
@@ -173,38 +144,20 @@ def trace(
             rich_help_panel=_RESULTS,
         ),
     ] = None,
-    input_format: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FORMAT",
-            help="csv, jsonl, npy or parquet; else by the file's name.",
-            rich_help_panel=_FORMATS,
-        ),
-    ] = None,
-    header: Annotated[
-        bool | None,
-        typer.Option(
-            "--header/--no-header",
-            help="Whether CSV begins with names; else seen by itself.",
-            show_default=False,
-            rich_help_panel=_FORMATS,
-        ),
-    ] = None,
-    delimiter: Annotated[
-        str | None,
-        typer.Option(metavar="CHARACTER", help="Of CSV, as ';' or tab.", rich_help_panel=_FORMATS),
-    ] = None,
+    input_format: InputFormat = None,
+    header: Header = None,
+    delimiter: Delimiter = None,
 ) -> None:
     """Look into a model while it runs: every state and gate at every step."""
     with told():
         from recurra.cli.files import check_input
         from recurra.cli.form import Form
         from recurra.cli.models import load
-        from recurra.cli.predict import open_table
         from recurra.cli.predicting import make_plan
         from recurra.cli.sequences import batch_of, first_sequences
         from recurra.cli.tables import format_of
         from recurra.cli.tables.columns import Wanted, listed
+        from recurra.cli.tables.opening import choose_columns, open_table
 
         for_page = {"--title": title, "--forecast": forecast, "--forecast-of": forecast_of}
         _check_results(html, save, [model, data], for_page)
@@ -215,14 +168,7 @@ def trace(
         runtime = load(model)
         form = Form(runtime)
         with open_table(data, source_format, form, delimiter, header) as table:
-            table.choose(
-                wanted, form.integers, missing=missing, skip_bad=skip_bad, limits=form.limits
-            )
-            if table.samples and (by or mask):
-                raise UsageError(
-                    f"{table.source} holds whole sequences; --by and --mask are for tables with a "
-                    "time step in each row."
-                )
+            choose_columns(table, form, wanted, missing=missing, skip_bad=skip_bad)
             plan = make_plan(form, table, [], window=window, stride=stride, wide=False, nested=True)
             samples, more = first_sequences(form, table, plan, rows)
             features = _feature_names(form, table)
