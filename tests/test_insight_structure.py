@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -380,48 +378,6 @@ def test_calls_in_the_order_in_which_keras_runs_them() -> None:
     shared.call = noted
     model([np.full((1, 4, 3), value, "float32") for value in (1.0, 2.0)])
     assert [inputs[path] for path in execution_paths(model)[id(shared)]] == ran
-
-
-# --- Files ---
-
-
-def test_files_with_layers_that_there_is_no_code_for(tmp_path: Path) -> None:
-    for ending in ("keras", "h5"):
-        path = tmp_path / f"custom.{ending}"
-        made("custom_layers").model.save(path)
-        found = structure_of(path)
-        assert [node.path for node in found.nodes] == ["masking", "first", "second", "last", "out"]
-        assert shape_of(found, "second") == (None, None, 4)
-        assert len(found.gaps) == 2
-        assert "Residual" in found.gaps[0]
-        total = made("custom_layers").model.count_params()
-        assert sum(node.parameters for node in found.nodes) == total
-    made("custom_cell").model.save(tmp_path / "cell.keras")
-    own = structure_of(tmp_path / "cell.keras").nodes[0]
-    assert own.recurrent.cells[0].class_name == "MinimalCell"
-    assert own.recurrent.cells[0].units == 3
-    model = keras.Sequential(
-        [Input((None, 3)), L.LSTM(4), L.Lambda(lambda t: t * 2, name="twice"), L.Dense(1)]
-    )
-    model.save(tmp_path / "lambda.keras")
-    found = structure_of(tmp_path / "lambda.keras")
-    assert shape_of(found, "twice") == (None, 4)
-    assert "never run" in found.gaps[0]
-
-
-def test_without_keras(tmp_path: Path) -> None:
-    made("tagger").model.save(tmp_path / "tagger.keras")
-    made("custom_layers").model.save(tmp_path / "custom.keras")
-    code = (
-        "import sys\nsys.modules['keras'] = None\n"
-        "from recurra.insight.structure import structure_of\n"
-        "from recurra.insight.diagram import diagram_svg\n"
-        f"for name in ('tagger', 'custom'):\n"
-        f"    made = structure_of({str(tmp_path)!r} + '/' + name + '.keras')\n"
-        "    print(len(made.nodes), '<svg' in diagram_svg(made))\n"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert run.stdout == "4 True\n5 True\n", run.stderr
 
 
 # --- What is refused, and JSON ---
