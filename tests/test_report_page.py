@@ -1017,10 +1017,10 @@ def test_a_phone(show: Show) -> None:
         assert page.locator("#unit-choice").input_value() == "4"
         inspector = page.locator("#inspector")
         assert not inspector.is_visible()
-        page.locator(".inspect").tap()
+        page.locator(".inspect").click()
         assert inspector.is_visible()
         assert "Step 6" in inspector.inner_text()
-        page.locator(".shut").tap()
+        page.locator(".shut").click()
         assert not inspector.is_visible()
 
 
@@ -1041,7 +1041,7 @@ def test_a_finger_moves_the_cursor_or_takes_a_range(show: Show) -> None:
         swipe(5, 15)
         assert "step 15" in readout(page)
         assert page.locator(".band:visible").count() == 0
-        page.locator(".touch-only").tap()
+        page.locator(".touch-only").click()
         page.wait_for_selector(".touch-only:text-is('Drag: range')")
         swipe(20, 25)
         assert page.locator(".card.range h3").text_content() == "Steps 20–25 (6)"
