@@ -326,4 +326,7 @@ def _bytes(data: Any) -> int:
 def _version() -> str:
     import recurra
 
-    return recurra.__version__
+    try:
+        return recurra.__version__
+    except ModuleNotFoundError:  # run from its sources, and not installed
+        return ""
