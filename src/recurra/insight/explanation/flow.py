@@ -50,27 +50,24 @@ class Flow:
         nodes = self.structure.nodes
         places = {id(node): place for place, node in enumerate(nodes)}
         missing = [len({*reads(node)} & self._makers.keys()) for node in nodes]
-        ready = [place for place, count in enumerate(missing) if not count]
+        # What reads the newest result comes first; (-number of that result, place).
+        ready = [(0, place) for place, count in enumerate(missing) if not count]
         told = [False] * len(nodes)
         ordered: list[Node] = []
-        following: int | None = None
         while len(ordered) < len(nodes):
-            while following is None and ready:
-                first = heapq.heappop(ready)
-                following = None if told[first] else first
-            if following is None:  # what waits for itself is left as it stands
-                following = told.index(False)
-            node = nodes[following]
-            told[following] = True
+            # What waits for itself is left as it stands.
+            _, place = heapq.heappop(ready) if ready else (0, told.index(False))
+            if told[place]:
+                continue
+            node = nodes[place]
+            told[place] = True
             ordered.append(node)
-            following = None
             for user in dict.fromkeys(
                 places[id(user)] for index in node.outputs for user in self.users(index)
             ):
                 missing[user] -= len({*reads(nodes[user])} & {*node.outputs})
                 if missing[user] <= 0 and not told[user]:
-                    heapq.heappush(ready, user)
-                    following = user if following is None else min(following, user)
+                    heapq.heappush(ready, (-len(ordered), user))
         return ordered
 
 
