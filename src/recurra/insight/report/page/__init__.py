@@ -32,6 +32,7 @@ SCRIPTS = (
     "layer.js",
     "series.js",
     "inspector.js",
+    "rangecard.js",
     "model.js",
     "help.js",
     "main.js",
