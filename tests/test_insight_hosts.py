@@ -272,6 +272,14 @@ def test_masks_that_are_given(L: Any) -> None:
 
 
 @LIBRARIES
+def test_zeros_at_masked_steps_are_no_reason_to_warn(L: Any) -> None:
+    """Where the last step is masked, stock layers return zeros, and Recurra's the last state."""
+    x, mask = series(2, 5, 3), np.array([[True] * 5, [True] * 3 + [False] * 2])
+    model = build(L.GRU(2, zero_output_for_mask=True, name="gru"))
+    assert_right(recurra.trace(model, x, mask=mask), model)
+
+
+@LIBRARIES
 def test_activations_that_the_engine_does_not_have(L: Any) -> None:
     def twice_tanh(v: Any) -> Any:
         return 2 * ops.tanh(v)
