@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
@@ -23,13 +24,24 @@ _LEGEND = 26.0
 
 _ON_ROOT = ".recurra-model"
 
+_PLAIN = {
+    "ink": "#1b1e23",
+    "muted": "#5d626b",
+    "paper": "#ffffff",
+    "accent": "#0a66b5",
+    "state": "#a46011",
+    "mask": "#127e73",
+    "warn": "#9a4b00",
+}
+"""For programs that do not know CSS's variables."""
+
 _LIGHT = {
     "ink": "var(--ink,var(--jp-content-font-color1,var(--vscode-editor-foreground,#1b1e23)))",
     "muted": "var(--muted,var(--jp-content-font-color2,#5d626b))",
     "paper": "var(--paper,var(--jp-layout-color0,var(--vscode-editor-background,#ffffff)))",
     "accent": "var(--accent,#0a66b5)",
-    "state": "#c26a00",
-    "mask": "#0b8577",
+    "state": "color-mix(in srgb,#d97a0a 72%,var(--rm-ink))",
+    "mask": "color-mix(in srgb,#0fa392 72%,var(--rm-ink))",
     "warn": "var(--warn,#9a4b00)",
 }
 
@@ -38,13 +50,10 @@ _DARK = {
     "muted": "var(--muted,var(--jp-content-font-color2,#a0a6b0))",
     "paper": "var(--paper,var(--jp-layout-color0,var(--vscode-editor-background,#171a1f)))",
     "accent": "var(--accent,#6bb6f2)",
-    "state": "#c26a00",
-    "mask": "#0b8577",
     "warn": "var(--warn,#f0b062)",
 }
 """Colours follow the page's own (--ink, --muted, --paper, --accent, --warn), a notebook's, or the
-light or dark that the reader prefers. Those of states and masks are readable on both, whatever a
-page's own switch says."""
+light or dark that the reader prefers; those of states and masks follow the ink."""
 
 _RULES = {
     "": (
@@ -94,7 +103,12 @@ def _style() -> str:
     def colours(table: Mapping[str, str]) -> str:
         return ";".join(f"--rm-{name}:{value}" for name, value in table.items())
 
-    rules = [f"{_ON_ROOT} {place}".strip() + f"{{{rule}}}" for place, rule in _RULES.items()]
+    def both(rule: str) -> str:
+        """Every colour plainly too, for those who pass over what they do not know."""
+        plain = re.sub(r"var\(--rm-(\w+)\)", lambda found: _PLAIN[found[1]], rule)
+        return rule if plain == rule else f"{plain};{rule}"
+
+    rules = [f"{_ON_ROOT} {place}".strip() + f"{{{both(rule)}}}" for place, rule in _RULES.items()]
     dark = f"@media (prefers-color-scheme:dark){{{_ON_ROOT}{{{colours(_DARK)}}}}}"
     return "\n".join([f"{_ON_ROOT}{{{colours(_LIGHT)}}}", dark, *rules])
 
@@ -206,6 +220,9 @@ def _head(point: Point) -> str:
     )
 
 
+_MOST_CROSSED = 6
+"""Points of wires, some 5 pixels apart, that a label may cover; else it is left to the pointer."""
+
 Area = tuple[float, float, float, float]
 """Left, top, right, bottom."""
 
@@ -276,7 +293,7 @@ def _room(
                 if any(_cover(area, other) for other in taken):
                     continue
                 crossed = sum(area[0] < px < area[2] and area[1] < py < area[3] for py, px in near)
-                if best is None or crossed < best[0]:
+                if crossed <= _MOST_CROSSED and (best is None or crossed < best[0]):
                     best = crossed, (left, y + LABEL_SIZE * 0.36), area
         if best is not None and not best[0]:
             break

@@ -224,13 +224,12 @@ def _box_of(node: Node) -> Box:
 
 def _recurrent_line(recurrent: Recurrent) -> str:
     """ "LSTM · 64 units", "Bidirectional(GRU) · 2 × 32 units"."""
-    name = kind_of(recurrent)
-    inner = recurrent
-    while inner.parts and not inner.cells:
-        inner = inner.parts[0][1]
-    units = "+".join(str(cell.units or "?") for cell in inner.cells)
-    both = "2 × " if recurrent.merge_mode is not None or len(recurrent.parts) == 2 else ""
-    line = f"{name} · {both}{units} units" if units else name
+    leaves = [leaf for _, leaf in recurrent.leaves("")]
+    sizes = ["+".join(str(cell.units or "?") for cell in leaf.cells) for leaf in leaves]
+    units = " + ".join(sizes)
+    if len(recurrent.parts) == 2 and len(set(sizes)) == 1:
+        units = f"2 × {sizes[0]}"
+    line = kind_of(recurrent) + (f" · {units} units" if any(sizes) else "")
     if recurrent.merge_mode not in (None, "concat"):
         line += f", {recurrent.merge_mode}"
     if recurrent.go_backwards and not recurrent.parts:
