@@ -2,10 +2,12 @@
 
 What a layer's results cost (their cotangents) comes from the host's autodiff; what its states cost
 at every step no framework shows, so the way back is walked here. It follows from the cell's
-definition alone. A step is elementwise but for its recurrent products, so each of its results is,
-to first order, a sum of (elementwise factor) · (change of an input of the step), and a recurrent
-product's change is a matrix product. Reverse-mode differentiation of the definition gives the
-factors, for many steps at once; the loop over time that is left multiplies and adds.
+definition alone. The engine's backward pass gives the gradients by the gates' pre-activations: they
+are the gradients by x where x holds the input's products and its kernel is 1. From these follows
+what recurrent products cost, for all steps at once. All else in a step is elementwise: each of its
+results is, to first order, a sum of (factor) · (change of a state before it). Reverse-mode
+differentiation of the definition gives the factors, and the loop over time that is left multiplies
+and adds.
 """
 
 from __future__ import annotations
@@ -20,11 +22,12 @@ from numpy.typing import NDArray
 from recurra._tape import Var, gradients
 from recurra.cells import CellSpec
 from recurra.engine import Config
-from recurra.engine.cpu import forward
+from recurra.engine.cpu import backward, forward
 from recurra.reference import ACTIVATION_FUNCTIONS
 
 Array = NDArray[Any]
 
+_AT_ONCE = 1 << 26  # pre-activations of all steps that are held at a time: 256 MiB in float32
 _BLOCK = 1 << 15  # elements of a state for which factors are computed at once
 
 
@@ -71,9 +74,29 @@ def scan_gradients(
         cotangents: see `Cotangents`.
         wants_dx: whether the gradient by x is computed too.
     """
-    walk = _Walk(config, kernel, recurrent_kernel, bias, x, states, mask, cotangents, wants_dx)
-    walk.run()
-    return Pulled(walk.states, walk.dx)
+    batch, time_steps, _ = x.shape
+    rows = max(1, _AT_ONCE // max(1, time_steps * kernel.shape[1]))
+    found = []
+    for start in range(0, max(batch, 1), rows):
+        part = slice(start, start + rows)
+        walk = _Walk(
+            config,
+            kernel,
+            recurrent_kernel,
+            bias,
+            x[part],
+            None if states is None else [state[part] for state in states],
+            None if mask is None else mask[part],
+            {name: array[part] for name, array in cotangents.items()},
+        )
+        walk.run()
+        found.append(Pulled(walk.states, walk.dx() if wants_dx else None))
+    if len(found) == 1:
+        return found[0]
+    return Pulled(
+        {name: np.concatenate([each.states[name] for each in found]) for name in found[0].states},
+        np.concatenate([each.dx for each in found]) if wants_dx else None,
+    )
 
 
 class _Walk:
@@ -89,10 +112,9 @@ class _Walk:
         states: Sequence[Array] | None,
         mask: Array | None,
         cotangents: Cotangents,
-        wants_dx: bool,
     ) -> None:
         self.config, self.spec = config, config.spec
-        self.x, self.kernel, self.recurrent_kernel = x, kernel, recurrent_kernel
+        self.kernel, self.recurrent_kernel = kernel, recurrent_kernel
         self.batch, self.time_steps, _ = x.shape
         self.units = recurrent_kernel.shape[0]
         self.dtype = x.dtype
@@ -100,34 +122,50 @@ class _Walk:
         self.recurrent_bias: Array | None = None
         if bias is not None and bias.ndim == 2:
             self.bias, self.recurrent_bias = bias[0], bias[1]
-        self.before = self._states_before(bias, states, mask)
         # What is kept at each step, (time_steps, batch, 1); None where nothing is masked.
         self.keep = None
         if mask is not None and not mask.all():
             self.keep = np.asarray(mask, bool).T[..., np.newaxis]
-        self.cotangents = {name: self._ready(array) for name, array in cotangents.items()}
+        given = {name: np.asarray(array, self.dtype) for name, array in cotangents.items()}
+        self.cotangents = {
+            name: array.transpose(1, 0, 2) if array.ndim == 3 else array
+            for name, array in given.items()
+        }
         shape = (self.batch, self.time_steps, self.units)
         self.states = {name: np.zeros(shape, self.dtype) for name in self.spec.states}
-        self.dx = np.zeros(x.shape, self.dtype) if wants_dx else None
+        self.gx = x @ kernel
+        self.before, self.dgx = self._by_pre_activation(bias, states, mask, given)
         self.transposed: dict[tuple[str, ...], Array] = {}
 
-    def _states_before(
-        self, bias: Array | None, states: Sequence[Array] | None, mask: Array | None
-    ) -> dict[str, Array]:
-        """Every state as it is before each step."""
+    def dx(self) -> Array:
+        """The gradient by the input."""
+        return self.dgx @ self.kernel.T
+
+    def _by_pre_activation(
+        self,
+        bias: Array | None,
+        states: Sequence[Array] | None,
+        mask: Array | None,
+        cotangents: Cotangents,
+    ) -> tuple[dict[str, Array], Array]:
+        """Every state as it is before each step, and the gradient by the input's products."""
         table = self.spec.state_table
-        start = dict(zip((f"{s.symbol}0" for s in table), states or (), strict=False))
+        # Its products in bfloat16 would round the pre-activations, which are not rounded there.
+        config = replace(self.config, go_backwards=False, checkpoint_every=0, bfloat16=False)
+        inputs = {
+            "x": self.gx,
+            "kernel": np.eye(self.kernel.shape[1], dtype=self.dtype),
+            "recurrent_kernel": self.recurrent_kernel,
+            "bias": bias,
+            "mask": mask,
+            **dict(zip((f"{s.symbol}0" for s in table), states or (), strict=False)),
+        }
         found = forward(
-            _forwards(self.config),
-            x=self.x,
-            kernel=self.kernel,
-            recurrent_kernel=self.recurrent_kernel,
-            bias=bias,
-            mask=mask,
+            config,
+            **inputs,  # type: ignore[arg-type]
             last_output=False,
             sequence=False,
             slots=True,
-            **start,
         )
         before = {}
         for index, state in enumerate(table):
@@ -136,14 +174,10 @@ class _Walk:
                 array[0] = 0 if states is None else states[index]
                 array[1:] = found[state.name].transpose(1, 0, 2)[:-1]
             before[state.name] = array
-        return before
-
-    def _ready(self, array: Array) -> Array:
-        array = np.asarray(array, self.dtype)
-        return array.transpose(1, 0, 2) if array.ndim == 3 else array
+        return before, backward(config, inputs, found, cotangents, wanted=("x",))["x"]
 
     def run(self) -> None:
-        """Fill `states` and `dx`."""
+        """Fill `states`."""
         zeros = np.zeros((self.batch, self.units), self.dtype)
         # By what comes after the step: the states that it hands on, and the output that later
         # masked steps repeat.
@@ -167,7 +201,8 @@ class _Walk:
         records = {g: self.cotangents[g] for g in factors.records}
         count = block.stop - block.start
         size = (count, self.batch, self.units)
-        changes: dict[str, Array] = {name: np.empty(size, self.dtype) for name in factors.results}
+        changes = {name: np.empty(size, self.dtype) for name in (*names, *records)}
+        changes |= self._by_products(block, factors)
         for i in range(count - 1, -1, -1):
             t = block.start + i
             keep = None if self.keep is None else self.keep[t]
@@ -199,38 +234,35 @@ class _Walk:
             else:
                 after = {name: np.where(keep, before[name], after[name]) for name in names}
                 output = np.where(keep, 0, output)
-        if self.dx is not None:
-            self._add_dx(block, factors, changes)
         return after, output
 
     def _step_back(self, factors: _Factors, i: int, changes: dict[str, Array]) -> dict[str, Array]:
         """From the gradients by a step's results to those by the states before it."""
-        for index in range(len(factors.phases) - 1, -1, -1):
-            gates, by_result = factors.phases[index]
-            products = _weighted(by_result, changes, i)
-            if products is not None:
-                transposed = self._transposed(gates)
-                changes[f"phase_{index}"][i] = products.reshape(self.batch, -1) @ transposed
-            else:
-                changes[f"phase_{index}"][i] = 0
         before = {}
-        for name, by_new in factors.states.items():
+        for name, by_result in factors.states.items():
             total = np.zeros((self.batch, self.units), self.dtype)
-            for result, factor in by_new.items():
+            for result, factor in by_result.items():
                 change = changes[result][i]
                 total += change if factor is None else factor[i] * change
             before[name] = total
         return before
 
-    def _add_dx(self, block: slice, factors: _Factors, changes: dict[str, Array]) -> None:
-        assert self.dx is not None
-        count = block.stop - block.start
-        width = len(self.spec.gates) * self.units
-        total = np.zeros((count, self.batch, len(self.spec.gates), self.units), self.dtype)
-        for result, factor in factors.inputs.items():
-            total += factor * changes[result][:, :, np.newaxis]
-        by_input = total.reshape(count * self.batch, width) @ self.kernel.T
-        self.dx[:, block] = by_input.reshape(count, self.batch, -1).transpose(1, 0, 2)
+    def _by_products(self, block: slice, factors: _Factors) -> dict[str, Array]:
+        """What is multiplied with the recurrent kernel, by "phase_<i>": (steps, batch, units)."""
+        dgx = self.dgx[:, block].transpose(1, 0, 2)
+        count = len(dgx)
+        found = {}
+        for index, through in enumerate(factors.phases):
+            costs = np.concatenate(
+                [
+                    dgx[..., self._columns(gate)] * (1 if factor is None else factor)
+                    for gate, factor in through.items()
+                ],
+                axis=2,
+            )
+            products = costs.reshape(count * self.batch, -1) @ self._transposed(tuple(through))
+            found[f"phase_{index}"] = products.reshape(count, self.batch, self.units)
+        return found
 
     def _transposed(self, gates: tuple[str, ...]) -> Array:
         """The gates' columns of the recurrent kernel, one below the other, transposed."""
@@ -249,7 +281,7 @@ class _Walk:
     def _factors(self, block: slice) -> _Factors:
         """Differentiate the definition's step at all of a block's steps."""
         spec = self.spec
-        given = self.x[:, block].transpose(1, 0, 2) @ self.kernel
+        given = self.gx[:, block].transpose(1, 0, 2)
         if self.bias is not None:
             given = given + self.bias
         gx = {gate: Var(given[..., self._columns(gate)]) for gate in spec.gates}
@@ -287,26 +319,25 @@ class _Walk:
                 **{gate: record[gate] for gate in records},
                 **{f"phase_{i}": argument for i, argument in enumerate(arguments)},
             }
-            return _differentiate(spec, results, new, gx, states, products, records, self.dtype)
+            pre = {gate: record[f"pre_{gate}"] for gate in spec.gates}
+            return _differentiate(spec, results, new, pre, states, products, records, self.dtype)
 
 
 @dataclass(frozen=True)
 class _Factors:
     """Elementwise factors of a block of steps, (steps, batch, units) each, by result.
 
-    results: the new states, recorded gates that have a cotangent, and "phase_<i>": what is
-        multiplied with the recurrent kernel.
-    phases: for each recurrent product its gates, and by result (steps, batch, gates, units).
-    states: {state before the step: {result: factor, or None for 1}}.
-    inputs: {result: (steps, batch, gates, units)}, by the input's products.
+    records: gates that have a cotangent of their own.
+    phases: for each recurrent product {gate: what a change of the product is to the gate's
+        pre-activation, or None for 1}.
+    states: {state before the step: {result: factor, or None for 1}}. Results are the new states,
+        the records, and "phase_<i>": what is multiplied with the recurrent kernel.
     among_states: {new state: {other new state: factor}}: what of the second is the first's doing.
     """
 
-    results: tuple[str, ...]
     records: tuple[str, ...]
-    phases: list[tuple[tuple[str, ...], dict[str, Array]]]
+    phases: list[dict[str, Array | None]]
     states: dict[str, dict[str, Array | None]]
-    inputs: dict[str, Array]
     among_states: dict[str, dict[str, Array]]
 
 
@@ -314,51 +345,36 @@ def _differentiate(
     spec: CellSpec,
     results: Mapping[str, Var],
     new: Mapping[str, Var],
-    gx: Mapping[str, Var],
+    pre: Mapping[str, Var],
     states: Mapping[str, Var],
     products: Sequence[Mapping[str, Var]],
     records: tuple[str, ...],
     dtype: Any,
 ) -> _Factors:
-    leaves = [*gx.values(), *(v for phase in products for v in phase.values()), *states.values()]
-    phases: list[tuple[tuple[str, ...], dict[str, Array]]] = [(tuple(p), {}) for p in products]
+    def slopes(of: Var, by: Sequence[Var]) -> list[Array]:
+        return [each.astype(dtype) for each in gradients([(of, np.ones(of.shape))], by)]
+
+    phases: list[dict[str, Array | None]] = []
+    for phase in products:
+        through = {gate: slopes(pre[gate], [product])[0] for gate, product in phase.items()}
+        phases.append({gate: None if np.all(f == 1) else f for gate, f in through.items()})
     by_state: dict[str, dict[str, Array | None]] = {name: {} for name in states}
-    inputs: dict[str, Array] = {}
     for result, var in results.items():
         leaf = next((name for name, state in states.items() if state is var), None)
         if leaf is not None:
             by_state[leaf][result] = None
             continue
-        found = iter(gradients([(var, np.ones(var.shape))], leaves))
-        _put(inputs, result, [next(found) for _ in gx], dtype)
-        for gates, by_result in phases:
-            _put(by_result, result, [next(found) for _ in gates], dtype)
-        for name in states:
-            factor = next(found)
+        for name, factor in zip(states, slopes(var, [*states.values()]), strict=True):
             if factor.any():
-                by_state[name][result] = factor.astype(dtype)
+                by_state[name][result] = factor
     among: dict[str, dict[str, Array]] = {name: {} for name in spec.states[1:]}
     for name, factors in among.items():
         for other in spec.states:
             if other != name:
-                (factor,) = gradients([(new[other], np.ones(new[other].shape))], [new[name]])
+                (factor,) = slopes(new[other], [new[name]])
                 if factor.any():
-                    factors[other] = factor.astype(dtype)
-    return _Factors(tuple(results), records, phases, by_state, inputs, among)
-
-
-def _put(where: dict[str, Array], result: str, factors: list[Array], dtype: Any) -> None:
-    if any(factor.any() for factor in factors):
-        where[result] = np.stack(factors, axis=2).astype(dtype)
-
-
-def _weighted(by_result: Mapping[str, Array], changes: Mapping[str, Array], i: int) -> Any:
-    """The sum of factor · change over results, (batch, gates, units); None if there are none."""
-    total = None
-    for result, factor in by_result.items():
-        part = factor[i] * changes[result][i][:, np.newaxis]
-        total = part if total is None else np.add(total, part, out=part)
-    return total
+                    factors[other] = factor
+    return _Factors(records, phases, by_state, among)
 
 
 # Of the usual activations the slope follows from the value, without another exponential.
@@ -379,7 +395,3 @@ def _on_tape(name: str) -> Callable[[Var], Var]:
         return Var(value, ((var, lambda d: d * slope),))
 
     return activate
-
-
-def _forwards(config: Config) -> Config:
-    return replace(config, go_backwards=False, checkpoint_every=0)
