@@ -58,6 +58,7 @@ nitpicky = False
 smartquotes_action = "D"
 html_theme = "furo"
 html_title = "Recurra"
+html_favicon = "_static/icon.svg"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
