@@ -104,6 +104,17 @@ class Numbers {
     return low + (stored * (high - low)) / 254;
   }
 
+  /** A value in as many digits as are kept of it: a code stands for a step of the range. */
+  text(row, channel, value, still = false) {
+    if (Number.isNaN(value)) return "–";
+    const [low, high] = this.has(row) && !this.floats(row) ? this.range(row, channel) : [0, 0];
+    if (high <= low) return still ? steady(value) : number(value);
+    const digits = clamp(Math.floor(-Math.log10((high - low) / 254)), 0, 12);
+    const rounded = Number(value.toFixed(digits));
+    if (!still || digits > 4) return number(rounded);
+    return `${rounded < 0 ? "−" : "\u2007"}${Math.abs(rounded).toFixed(digits)}`;
+  }
+
   /** One channel over time: its values, and the least and greatest of pooled steps. */
   line(row, channel) {
     const cut = (all) => {

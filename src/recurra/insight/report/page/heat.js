@@ -37,6 +37,10 @@ class HeatView extends TimeView {
     return numbers.at(this.source.row(), channel, columnOf(numbers, step, start));
   }
 
+  text(channel, value) {
+    return this.source.numbers.text(this.source.row(), channel, value);
+  }
+
   describe(step, y) {
     const { source } = this;
     const channel = this.channelAt(y);
@@ -48,7 +52,7 @@ class HeatView extends TimeView {
     const value = this.value(step, channel);
     return [
       `${where}${token ? ` · ${visible(token)}` : ""}`,
-      padded ? "padded: no value" : `${source.symbol}[${source.name(channel)}] = ${number(value)}`,
+      padded ? "padded: no value" : `${source.symbol}[${source.name(channel)}] = ${this.text(channel, value)}`,
     ];
   }
 

@@ -92,37 +92,41 @@ class Inspector {
 
   /** The update of the state with the numbers of this step in it. */
   update(layer, row, column, step) {
-    const value = (name, at = column) => {
+    const value = (name, at = column, map = (x) => x) => {
       const array = layer.arrays.find((one) => one.name === name);
-      return array && array.numbers.has(row) ? array.numbers.at(row, state.unit, at) : NaN;
+      if (!array || !array.numbers.has(row)) return "–";
+      const { numbers } = array;
+      return numbers.text(row, state.unit, map(numbers.at(row, state.unit, at)));
     };
     const before = column + (layer.go_backwards ? 1 : -1);
-    const signed = (x) => (x < 0 ? `(${number(x)})` : number(x));
+    const signed = (text) => (text.startsWith("−") ? `(${text})` : text);
+    const old = (name) => {
+      const text = value(name, before);
+      return text === "–" ? "before" : signed(text);
+    };
     let text = null;
     if (axes[layer.axis].stride > 1) return [];
     if (layer.cell === "lstm") {
-      const c = value("cell_state", before);
-      const old = Number.isNaN(c) ? "before" : signed(c);
       text = [
         `c = f · c₋₁ + i · g`,
-        `  = ${number(value("forget_gate"))} · ${old} + ${number(value("input_gate"))} · ${signed(value("candidate"))}`,
-        `  = ${number(value("cell_state"))}`,
+        `  ≈ ${value("forget_gate")} · ${old("cell_state")}` +
+          ` + ${value("input_gate")} · ${signed(value("candidate"))}`,
+        `  ≈ ${value("cell_state")}`,
       ];
     } else if (layer.cell === "gru") {
-      const h = value("hidden_state", before);
-      const old = Number.isNaN(h) ? "before" : signed(h);
-      const z = value("update_gate");
+      const kept = value("update_gate");
+      const taken = value("update_gate", column, (z) => 1 - z);
       text = [
         `h = z · h₋₁ + (1 − z) · g`,
-        `  = ${number(z)} · ${old} + ${number(1 - z)} · ${signed(value("candidate"))}`,
-        `  = ${number(value("hidden_state"))}`,
+        `  ≈ ${kept} · ${old("hidden_state")} + ${taken} · ${signed(value("candidate"))}`,
+        `  ≈ ${value("hidden_state")}`,
       ];
     }
     if (!text || text.some((line) => line.includes("–"))) return [];
     return [
       el("pre", {
         class: "update",
-        title: `How the state of step ${count(step)} came from the one before`,
+        title: `How the state of step ${count(step)} came from the one before; rounded`,
         text: text.join("\n"),
       }),
     ];
@@ -206,7 +210,7 @@ class Inspector {
               },
               el("span", { class: "muted", text: `step ${count(step)}` }),
               token ? el("span", { class: "token", text: visible(token) }) : "",
-              el("span", { class: "n", text: steady(line[i]) })
+              el("span", { class: "n", text: numbers.text(row, state.unit, line[i], true) })
             )
           );
         })
@@ -249,7 +253,7 @@ function meter(array, row, column) {
     { class: "meter", "data-array": array.name, title: `${array.title}. ${array.meaning}` },
     el("b", { class: "symbol", text: array.symbol }),
     el("span", { class: "track", "aria-hidden": "true" }, bar, mid),
-    el("span", { class: "n", text: steady(value) })
+    el("span", { class: "n", text: array.numbers.text(row, state.unit, value, true) })
   );
 }
 

@@ -178,18 +178,20 @@ class LineView extends TimeView {
     const line = this.lines[k];
     const column = columnOf(line.numbers, step, line.start);
     const taken = this.take()[k];
-    return taken && column >= 0 ? taken.mean[column] : NaN;
+    return (taken && taken.mean[column]) ?? NaN;
   }
 
-  text(value) {
-    return this.log && !Number.isNaN(value) ? number(10 ** value) : number(value);
+  text(k, value) {
+    if (this.log && !Number.isNaN(value)) return number(10 ** value);
+    const line = this.lines[k];
+    return line.numbers.text(line.row(), line.channel(), value);
   }
 
   place() {
     super.place();
     const step = cursorOf(this.axis);
     this.lines.forEach((line, k) => {
-      line.output.textContent = this.text(this.valueOf(k, step));
+      line.output.textContent = this.text(k, this.valueOf(k, step));
     });
   }
 
@@ -198,7 +200,7 @@ class LineView extends TimeView {
     return [
       `step ${count(step)}${token ? ` · ${visible(token)}` : ""}`,
       ...this.lines
-        .map((line, k) => (line.hidden ? null : `${line.label} = ${this.text(this.valueOf(k, step))}`))
+        .map((line, k) => (line.hidden ? null : `${line.label} = ${this.text(k, this.valueOf(k, step))}`))
         .filter((text) => text !== null && !text.endsWith("= –"))
         .slice(0, 8),
     ];

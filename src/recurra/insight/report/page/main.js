@@ -64,7 +64,7 @@ function announce() {
     const token = tokenAt(layer.axis, state.row, step);
     announcer.textContent =
       `Step ${step}${token ? `, ${token}` : ""}, unit ${unitName(layer, state.unit)}, ` +
-      (Number.isNaN(value) ? "no value" : `hidden state ${number(value)}`);
+      (Number.isNaN(value) ? "no value" : `hidden state ${numbers.text(blobRow(layer), state.unit, value)}`);
   }, 250);
 }
 

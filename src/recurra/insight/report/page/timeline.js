@@ -152,7 +152,7 @@ class Timeline {
           ? "after the input: forecast"
           : isPadded(layer, blobRow(layer), step)
             ? "padded"
-            : `${symbol} = ${steady(value)}`
+            : `${symbol} = ${numbers.text(blobRow(layer), state.unit, value, true)}`
       ),
       el("span", { class: "of", text: layer.path })
     );

@@ -143,7 +143,7 @@ class Text {
       const colour = colourOf(state.theme, kind, value, range);
       token.style.backgroundColor = colour ? colour.fill : "";
       token.style.color = colour ? colour.ink : "";
-      token.dataset.value = number(value);
+      token.dataset.value = numbers.text(row, state.unit, value);
     }
   }
 
