@@ -208,6 +208,24 @@ def test_a_point_per_unit(trace: Trace) -> None:
     np.testing.assert_allclose(axes.get_lines()[0].get_ydata(), np.sort(summary.memory.steps)[::-1])
 
 
+def test_names_of_curves_do_not_cover_the_title() -> None:
+    trace = sample_trace(layers=4, units=2, names="a_layer_with_quite_a_long_name_of_its_own")
+    figure = plot(trace, kind="norms")
+    figure.canvas.draw()
+    for axes in panels(figure).values():
+        legend = axes.get_legend().get_window_extent()
+        assert not legend.overlaps(axes._left_title.get_window_extent())
+        assert legend.x1 <= figure.bbox.x1
+
+
+def test_indices_are_points(trace: Trace) -> None:
+    words = replace(trace, inputs={"words": np.arange(48).reshape(4, 12)})
+    axes = panels(plot(words, "lstm"))["input: words (indices)"]
+    (line,) = axes.get_lines()
+    assert (line.get_linestyle(), line.get_marker()) == ("None", "s")
+    assert "input: words" not in panels(plot(words, "lstm", tokens=["a"] * 12))
+
+
 def test_tokens_stand_along_the_axis(trace: Trace) -> None:
     tokens = ["The", " ", "$x", "\n", *"abcdefg"]  # one fewer than steps
     figure = plot(trace, "lstm", tokens=tokens)

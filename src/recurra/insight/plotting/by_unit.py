@@ -44,11 +44,16 @@ def saturation_figure(view: View, title: str | None, width: float) -> Any:
                 zorder=3,
             )
         axes.plot([0, 1], [1, 0], color=look.HATCH, linewidth=0.8)
-        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel="closed (below 0.05)")
+        axes.set(
+            xlim=(0, 1),
+            ylim=(0, 1),
+            aspect="equal",
+            xlabel="closed (below 0.05)" if len(gates) <= 3 else "closed",
+        )
         axes.grid(color=look.FAINT, linewidth=0.6)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(PercentFormatter(1))
-            axis.set_ticks([0, 0.25, 0.5, 0.75, 1])
+            axis.set_ticks([0, 0.25, 0.5, 0.75, 1] if len(gates) <= 3 else [0, 0.5, 1])
 
     named = {name: title_of(found[0][0], name) for name, found in gates.items()}
     return make_row(

@@ -78,7 +78,7 @@ def make_row(
     Args:
         panels: titles, and what draws into given axes.
         label: of the first one's vertical axis.
-        legend: whether the first one's curves are named, below.
+        legend: whether the curves are named, below.
         height: of the panels in inches; None for squares.
     """
     squares = min(3.0, (width - 0.6) / len(panels) - 0.5)
@@ -90,8 +90,12 @@ def make_row(
     if label:
         every[0].set_ylabel(label)
     if legend:
-        handles, names = every[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=min(5, len(names)))
+        found: dict[str, Any] = {}
+        for axes in every:
+            found |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
+        figure.legend(
+            [*found.values()], [*found], loc="outside lower center", ncols=min(5, len(found))
+        )
     return figure
 
 

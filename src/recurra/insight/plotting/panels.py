@@ -157,7 +157,9 @@ def lines(
             alone = np.count_nonzero(np.isfinite(there)) < 2
             marker = "o" if alone or steps <= 2 else None
             places = np.arange(len(there))
-            axes.plot(places, there, label=name, marker=marker, markersize=3, **options)
+            axes.plot(
+                places, there, **{"marker": marker, "markersize": 3, "label": name, **options}
+            )
         if log:
             axes.set_yscale("log")
         if limits is not None:
@@ -168,19 +170,34 @@ def lines(
         axes.set_axisbelow(True)
         axes.set_ylabel(label)
         if len(curves) > 1:
-            # On the title's line, so that all panels stay equally wide.
-            axes.legend(
-                loc="lower right",
-                bbox_to_anchor=(1.0, 1.0),
-                ncols=len(curves),
-                handlelength=1.6,
-                handletextpad=0.5,
-                columnspacing=1.2,
-                borderaxespad=0,
-                borderpad=0.3,
-            )
+            _name_curves(axes, title, [name for name, _, _ in curves])
 
     return Panel(title, draw, height, steps, mask, tokens)
+
+
+def _name_curves(axes: Any, title: str, names: Sequence[str]) -> None:
+    """A legend on the title's line, so that all panels stay equally wide, or else on the right."""
+    letters = len(title) + sum(len(name) + 7 for name in names)
+    if letters <= 15 * axes.figure.get_size_inches()[0]:
+        axes.legend(
+            loc="lower right",
+            bbox_to_anchor=(1.0, 1.0),
+            ncols=len(names),
+            handlelength=1.6,
+            handletextpad=0.5,
+            columnspacing=1.2,
+            borderaxespad=0,
+            borderpad=0.3,
+        )
+    else:
+        axes.legend(
+            loc="upper left",
+            bbox_to_anchor=(1.005, 1.0),
+            ncols=1 + (len(names) - 1) // 10,
+            handlelength=1.6,
+            labelspacing=0.25,
+            borderaxespad=0,
+        )
 
 
 def hatch_padding(axes: Any, mask: Array | None) -> None:
@@ -241,7 +258,7 @@ def label_steps(
 
 
 def _readable(token: str) -> str:
-    shown = {" ": "␣", "\n": "⏎", "\t": "⇥", "": "·"}.get(token, token)
+    shown = {" ": "␣", "\n": "⏎", "\t": "⇥"}.get(token, token)
     # A lone dollar sign would start a formula.
     return shown.replace("$", r"\$").replace("\n", "⏎")
 

@@ -64,6 +64,12 @@ def _series(view: View, layer: LayerTrace, given: Mapping[str, Array], role: str
         _, mask = values_of(view, layer, "hidden_state")
         further = _continued(view, values) if role == "input" and not panels else []
         title = _named(role, name, given)
+        if role == "input" and np.issubdtype(array.dtype, np.integer) and array.ndim == 2:
+            # Indices, between which there is nothing.
+            points = {"linestyle": "none", "marker": "s", "color": look.LINES[0]}
+            curves = [(title, values[:, 0], points)]
+            panels.append(lines(f"{title} (indices)", curves, len(values), mask))
+            continue
         panels.append(_curves_or_map(title, values, mask, view, further))
     return panels
 

@@ -98,7 +98,7 @@ def _memory(summary: LayerSummary) -> Iterator[Observation]:
         yield Observation(
             "memory",
             f"No unit keeps its content for longer than {steps.max():.1f} steps, and a row has "
-            f"{length:.0f}: what has to be remembered for longer must go through the recurrent "
+            f"{length:,.0f}: what has to be remembered for longer must go through the recurrent "
             "weights.",
         )
 
