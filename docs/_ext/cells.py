@@ -19,7 +19,11 @@ def _table(*columns: str, rows: list[tuple[str, ...]], code: int) -> nodes.table
     def row(texts: tuple[str, ...], head: bool = False) -> nodes.row:
         made = nodes.row()
         for index, text in enumerate(texts):
-            inline = nodes.Text(text) if head or index >= code else nodes.literal("", text)
+            inline = (
+                nodes.Text(text)
+                if head or index >= code
+                else nodes.literal("", text)
+            )
             made += nodes.entry("", nodes.paragraph("", "", inline))
         return made
 
@@ -45,7 +49,8 @@ class Cell(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         spec = CELLS[self.arguments[0]]
         equations = "\n".join(
-            equation.text + (f"      {_when(equation.when).strip()}" if equation.when else "")
+            equation.text
+            + (f"      {_when(equation.when).strip()}" if equation.when else "")
             for equation in spec.equation_table
         )
         made: list[nodes.Node] = [
@@ -53,9 +58,14 @@ class Cell(SphinxDirective):
             nodes.literal_block(equations, equations, language="text"),
         ]
         named = [(gate.symbol, gate.name, gate.meaning) for gate in spec.gate_table]
-        named += [(s.symbol, f"{s.name}, {s.output}", s.meaning) for s in spec.state_table]
+        named += [
+            (s.symbol, f"{s.name}, {s.output}", s.meaning) for s in spec.state_table
+        ]
         made.append(_table("symbol", "name", "meaning", rows=named, code=2))
-        weights = [(p.name, _shape(p.shape), p.meaning + _when(p.when)) for p in spec.parameters]
+        weights = [
+            (p.name, _shape(p.shape), p.meaning + _when(p.when))
+            for p in spec.parameters
+        ]
         made.append(_table("weight", "shape", "meaning", rows=weights, code=2))
         made.append(nodes.paragraph("", f"Source: {spec.source}"))
         return made

@@ -90,7 +90,9 @@ def _verbatim(block: list[str]) -> list[str]:
 
 def _section(name: str, body: list[str]) -> list[str]:
     if name == "Example":
-        indent = min((len(line) - len(line.lstrip()) for line in body if line), default=0)
+        indent = min(
+            (len(line) - len(line.lstrip()) for line in body if line), default=0
+        )
         code = [line[indent:] for line in body]
         prompt = any(line.startswith(">>>") for line in code)
         language = "pycon" if prompt else "python"
@@ -108,7 +110,8 @@ def _joined(body: list[str]) -> list[str]:
     """Items whose names alone take more than a line, with the names in one."""
     text = "\n".join(body)
     names = re.compile(
-        r"^( +(?:\*{0,2}\w+, )*\*{0,2}\w+,)\n +((?:\*{0,2}\w+, )*\*{0,2}\w+: )", re.M
+        r"^( +(?:\*{0,2}\w+, )*\*{0,2}\w+,)\n +((?:\*{0,2}\w+, )*\*{0,2}\w+: )",
+        re.M,
     )
     while names.search(text):
         text = names.sub(r"\1 \2", text)
@@ -122,7 +125,10 @@ def _escaped(line: str) -> str:
         text = re.sub(r"([|*\\])", r"\\\1", parts[index])
         text = re.sub(r"(?<=\w)_(?!\w)", r"\\_", text)
         parts[index] = _PAGE.sub(r":doc:`/\1`", text)
-    return "".join(part.replace("\\", "\\\\") if i % 2 else part for i, part in enumerate(parts))
+    return "".join(
+        part.replace("\\", "\\\\") if i % 2 else part
+        for i, part in enumerate(parts)
+    )
 
 
 class CodeRole(PyXRefRole):
@@ -134,18 +140,31 @@ class CodeRole(PyXRefRole):
             self.target = self.text.removesuffix("()")
             self.title = self.text
             return super().create_xref_node()
-        node = nodes.literal(self.rawtext, self.text.replace("\x00", "\\"), classes=["code"])
+        node = nodes.literal(
+            self.rawtext, self.text.replace("\x00", "\\"), classes=["code"]
+        )
         return [node], []
 
 
 def _process(
-    app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
+    app: Sphinx,
+    what: str,
+    name: str,
+    obj: object,
+    options: object,
+    lines: list[str],
 ) -> None:
     lines[:] = convert(lines)
 
 
 def _signature(
-    app: Sphinx, what: str, name: str, obj: Any, options: object, signature: str, returns: str
+    app: Sphinx,
+    what: str,
+    name: str,
+    obj: Any,
+    options: object,
+    signature: str,
+    returns: str,
 ) -> tuple[str, str] | None:
     """Layers' own arguments: Keras's classes answer with those of `__new__`, which takes all."""
     if what != "class" or not hasattr(obj, "compute_output_spec"):

@@ -38,7 +38,9 @@ def _relink(app: Sphinx, name: str, source: list[str]) -> None:
             there = f"/{PAGES[str(inside)]}.md{anchor}"
         else:
             return text if "`" in text or "/" in text else f"{text} (`{inside}`)"
-        return f"[{text}]({os.path.relpath('/' + there, '/' + os.path.dirname(name))})"
+        return (
+            f"[{text}]({os.path.relpath('/' + there, '/' + os.path.dirname(name))})"
+        )
 
     source[0] = _LINK.sub(target, source[0])
 
@@ -68,7 +70,9 @@ class Examples(SphinxDirective):
         std.anonlabels[label] = self.env.docname, label
         section += nodes.title("", "", nodes.literal("", path.name))
         section += nodes.paragraph("", first)
-        code = nodes.literal_block(text, text, language="python", classes=["example"])
+        code = nodes.literal_block(
+            text, text, language="python", classes=["example"]
+        )
         section += code
         return section
 
