@@ -194,7 +194,7 @@ def test_a_row_per_unit() -> None:
 def test_text_says_what_stands_out() -> None:
     trace = sample_trace(gradients=True, units=5, batch=4, time_steps=12)
     text = str(summarize(trace))
-    assert max(map(len, text.splitlines())) <= 100
+    assert max(map(len, text.splitlines())) <= 80
     assert "lstm  LSTM, 5 units; 4 rows of 12 steps" in text
     assert "1 of 5 units is dead" in text
     assert "memory length" in text

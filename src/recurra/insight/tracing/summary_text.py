@@ -13,11 +13,11 @@ from recurra.insight.tracing import statistics
 if TYPE_CHECKING:
     from recurra.insight.tracing.summary import GateSummary, LayerSummary, Summary
 
-_WIDTH = 100
+_WIDTH = 80
 
 
 def text(summary: Summary) -> str:
-    """Without colours, as lines of at most 100 characters."""
+    """Without colours, as lines of at most 80 characters."""
     from rich.console import Console
 
     console = Console(file=io.StringIO(), width=_WIDTH, color_system=None, highlight=False)
@@ -132,8 +132,9 @@ def _facts(layer: LayerSummary) -> list[tuple[str, str]]:
         facts.append(
             (
                 "memory length",
-                f"median {_steps(float(np.median(steps)))}, from {_steps(float(steps.min()))} to "
-                f"{_steps(float(steps.max()))} steps: {layer.memory.formula}",
+                f"median {_steps(float(np.median(steps)))}, {_steps(float(steps.min()))} to "
+                f"{_steps(float(steps.max()))} steps: -1/ln(mean "
+                f"{layer.memory.gate.replace('_', ' ')})",
             )
         )
     for name, norms in layer.norms.items():
@@ -152,7 +153,7 @@ def _facts(layer: LayerSummary) -> list[tuple[str, str]]:
             (
                 "gradient flow",
                 f"{flow.verdict}: {_number(flow.first)} at the step read first, "
-                f"{_number(flow.last)} at the last, at most {_number(flow.peak)}",
+                f"{_number(flow.last)} at the last",
             )
         )
     return facts
