@@ -76,6 +76,7 @@ class Text {
     this.watch.disconnect();
     this.chunks = [];
     this.spans = [];
+    this.selected = [0, -1];
     for (let from = 0; from < items.length; from += CHUNK) {
       const chunk = el("span", { class: "chunk" });
       chunk.from = from;
@@ -95,6 +96,7 @@ class Text {
     }
     const letters = !items.some((one) => [...one].length > 2);
     this.box.classList.toggle("letters", letters);
+    this.box.classList.toggle("long", items.length > FEW);
     this.box.replaceChildren(...this.chunks);
     this.current = null;
     this.colour();
@@ -160,8 +162,9 @@ class Text {
     this.current = token || null;
     if (!token) return;
     token.classList.add("here");
-    // Only the box of text scrolls, and only if it must: never the page.
-    if (this.box.scrollHeight > this.box.clientHeight && !this.box.matches(":hover")) {
+    // Only the box of text scrolls, never the page; and only for a cursor that was put somewhere,
+    // as measuring for every move of the pointer would lay the text out anew.
+    if (!state.hover && this.box.scrollHeight > this.box.clientHeight) {
       const [top, tall] = [token.offsetTop - this.box.offsetTop, token.offsetHeight];
       const { scrollTop, clientHeight } = this.box;
       if (top < scrollTop) this.box.scrollTop = top - 8;
@@ -174,13 +177,16 @@ class Text {
   select() {
     if (!theLayer() || this.node.hidden) return;
     const range = state.range && state.range.axis === this.axis ? state.range : null;
-    const [from, to] = this.selected || [0, -1];
-    for (let k = from; k <= to; k++) this.spans[k]?.classList.remove("chosen");
-    this.selected = range ? [range.from, Math.min(range.to, this.spans.length - 1)] : null;
-    if (!range) return;
-    for (let k = this.selected[0]; k <= this.selected[1]; k++) {
-      this.spans[k].classList.add("chosen");
+    // Dragging asks often, and a range may hold thousands: only what is new is changed.
+    const [a, b] = this.selected;
+    const [from, to] = range ? [range.from, Math.min(range.to, this.spans.length - 1)] : [0, -1];
+    for (let k = a; k <= b; k++) {
+      if (k < from || k > to) this.spans[k].classList.remove("chosen");
     }
+    for (let k = from; k <= to; k++) {
+      if (k < a || k > b) this.spans[k].classList.add("chosen");
+    }
+    this.selected = [from, to];
   }
 
   listen() {
