@@ -74,7 +74,9 @@ function* sortUnits(layer) {
     const memory = layer.summary && layer.summary.units.memory;
     return memory ? by((unit) => memory[layer.shown[unit]] ?? NaN) : units;
   }
-  const { codes, columns } = layer.hidden.numbers.level(row, coarse(layer.hidden.numbers));
+  // Means over many steps would hide units that swing fast.
+  const level = layer.order === "activity" ? 0 : coarse(layer.hidden.numbers);
+  const { codes, columns } = layer.hidden.numbers.level(row, level);
   if (layer.order === "activity") {
     return by((unit) => {
       const [low, high] = layer.hidden.numbers.range(row, unit);

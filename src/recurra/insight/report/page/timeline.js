@@ -80,11 +80,10 @@ class Timeline {
     const { numbers } = layer.hidden;
     if (!numbers.has(row)) return;
     const level = coarse(numbers);
-    const paint = () => {
+    const paint = (sizes) => {
       const context = this.canvas.getContext("2d");
       context.setTransform(ratio, 0, 0, ratio, 0, 0);
       context.clearRect(0, 0, width, height);
-      const sizes = activity(layer, row, level);
       const known = sizes.filter((size) => !Number.isNaN(size));
       const [least, most] = [Math.min(...known), Math.max(...known)];
       const wide = this.x(numbers.stride * 2 ** level);
@@ -105,8 +104,8 @@ class Timeline {
     jobs.add(
       "timeline",
       (function* () {
-        yield* numbers.prepare(row, level);
-        paint();
+        yield* numbers.prepare(row, 0);
+        paint(yield* activity(layer, row, level));
       })()
     );
     this.place();
@@ -212,21 +211,22 @@ function zoomToRange() {
   setWindow(axis, from - air, to + 1 + air);
 }
 
-/** The mean |h| over units, per column of a level; NaN where nothing is. */
-function activity(layer, row, level) {
+/** The mean |h| over units and 2 ** level columns; NaN where nothing is. */
+function* activity(layer, row, level) {
   const { numbers } = layer.hidden;
-  const { codes, columns } = numbers.level(row, level);
-  const sums = new Float64Array(columns);
-  const seen = new Float64Array(columns);
+  const { codes, columns } = numbers.level(row, 0);
+  const sums = new Float64Array(Math.ceil(columns / 2 ** level));
+  const seen = new Float64Array(sums.length);
   for (let unit = 0; unit < numbers.channels; unit++) {
     const [low, high] = numbers.range(row, unit);
     const step = (high - low) / 254;
     for (let i = 0; i < columns; i++) {
       const code = codes[unit * columns + i];
       if (code === MISSING) continue;
-      sums[i] += Math.abs(low + code * step);
-      seen[i]++;
+      sums[i >> level] += Math.abs(low + code * step);
+      seen[i >> level]++;
     }
+    if (unit % 16 === 15) yield;
   }
   return Array.from(sums, (sum, i) => (seen[i] ? sum / seen[i] : NaN));
 }
