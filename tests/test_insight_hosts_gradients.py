@@ -314,6 +314,11 @@ def test_stateful_models_keep_their_states() -> None:
         ({"y": np.zeros(4)}, "was not compiled with one"),
         ({"loss": "mse"}, "was given without y"),
         ({"loss": keras.losses.MeanSquaredError()}, "was given without y"),
+        (
+            {"loss": "mse", "y": np.zeros((1, 3))},
+            r"shape \(1, 3\); expected a target for each of the 4",
+        ),
+        ({"loss": lambda outputs: 1.5}, "loss gave a float; expected a tensor"),
     ],
 )
 def test_a_loss_needs_what_it_compares(given: dict[str, Any], message: str) -> None:

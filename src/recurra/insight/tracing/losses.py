@@ -47,6 +47,7 @@ def evaluator(model: Any, loss: Any, y: Any) -> Callable[[Any], Any]:
     targets = tree.map_structure(_target, y)
 
     def evaluate(outputs: Any) -> Any:
+        _check_rows(targets, outputs)
         if not given.built:
             # Makes a metric for each of several losses, which must not happen in a scope.
             given.build(targets, outputs)
@@ -71,7 +72,23 @@ def _target(value: Any) -> Any:
     return ops.convert_to_tensor(array)
 
 
+def _check_rows(targets: Any, outputs: Any) -> None:
+    """Raise ValueError where broadcasting would compare every row with another's target."""
+    rows = next((int(tensor.shape[0]) for tensor in tree.flatten(outputs)), 0)
+    for target in tree.flatten(targets):
+        if not len(target.shape) or int(target.shape[0]) != rows:
+            raise ValueError(
+                f"y has an array of shape {tuple(target.shape)}; expected a target for each of the "
+                f"{rows} rows of the model's output."
+            )
+
+
 def _scalar(value: Any) -> Any:
     """A loss as float32; one value per row, as loss functions give them, is averaged."""
+    if not backend.is_tensor(value):
+        raise ValueError(
+            f"loss gave a {type(value).__name__}; expected a tensor, computed from the model's "
+            "outputs with keras.ops or the framework's own functions."
+        )
     value = ops.mean(value) if len(value.shape) else value
     return ops.cast(value, "float32")
