@@ -35,6 +35,9 @@ def layers(L: Any) -> dict[str, Any]:
         "lstm sequences": L.LSTM(5, **both),
         "lstm backwards": L.LSTM(5, go_backwards=True, **both),
         "lstm zeros": L.LSTM(5, zero_output_for_mask=True, **both),
+        "zeros last": L.LSTM(5, zero_output_for_mask=True, return_state=True),
+        "backwards zeros": L.LSTM(5, zero_output_for_mask=True, go_backwards=True, **both),
+        "backwards last": L.GRU(5, go_backwards=True, return_state=True),
         "gru": L.GRU(5, activation="relu", **both),
         "gru before": L.GRU(5, reset_after=False, use_bias=False, return_state=True),
         "rnn": L.SimpleRNN(5, **both),
@@ -47,6 +50,9 @@ def layers(L: Any) -> dict[str, Any]:
         "ave": L.Bidirectional(L.GRU(5, return_state=True), merge_mode="ave"),
         "mul": L.Bidirectional(L.GRU(5, return_state=True), merge_mode="mul"),
         "apart": L.Bidirectional(L.SimpleRNN(5, **both), merge_mode=None),
+        "turned": L.Bidirectional(
+            L.GRU(5, go_backwards=True, **both), backward_layer=L.GRU(5, **both)
+        ),
         "unlike": L.Bidirectional(
             L.LSTM(5, return_state=True),
             backward_layer=L.LSTM(3, return_state=True, go_backwards=True),
@@ -58,7 +64,7 @@ LIBRARIES = {"recurra": recurra.layers, "keras": keras.layers}
 TRIED = [
     *(("recurra", name) for name in layers(recurra.layers)),
     # Compiled by the host, one by one: slow.
-    *(("keras", name) for name in ("lstm sequences", "stack", "concat sequences")),
+    *(("keras", name) for name in ("lstm sequences", "zeros last", "stack", "concat sequences")),
 ]
 
 
@@ -106,6 +112,7 @@ def explained() -> dict[tuple[str, str], Any]:
             model = model_of(layer, x)
             facts = recurra.explain(model)[layer.name].facts
             found[library, name] = facts, returned(model, layer, x, facts.results.names)
+            found[library, f"{name}, alone"] = recurra.explain(layer).facts, found[library, name][1]
     return found
 
 
@@ -123,11 +130,12 @@ def test_results_have_the_names_and_shapes_that_are_told(explained, library, nam
     assert len(flat) == len(facts.results.results)
 
 
+@pytest.mark.parametrize("alone", ["", ", alone"], ids=["in a model", "alone"])
 @every_layer
 def test_what_is_said_to_be_equal_is_equal_and_differs_only_where_it_is_said(
-    explained, library, name
+    explained, library, name, alone
 ):
-    facts, values = explained[library, name]
+    facts, values = explained[library, name + alone]
     for equality in facts.results.equalities:
         left, right = (eval(side, {}, values) for side in (equality.left, equality.right))
         same = np.isclose(left, right, atol=1e-6).reshape(BATCH, -1).all(axis=1)
@@ -155,9 +163,29 @@ def test_padded_steps_give_what_is_told(explained, library, name):
             assert np.array_equal(there, np.stack([output[1, 3]] * 2))
 
 
+def test_an_unmasked_model_says_nothing_of_padding():
+    for name in ("lstm zeros", "concat sequences"):
+        layer = layers(recurra.layers)[name]
+        facts = recurra.explain(model_of(layer, padded(), masked=False))[layer.name].facts
+        assert [equality.unless for equality in facts.results.equalities if equality.unless] == []
+
+
+@pytest.mark.parametrize("name", ["lstm backwards", "backwards last", "concat", "turned"])
+def test_states_are_told_to_be_those_after_the_step_that_is_read_last(explained, name):
+    for of, real in (("", " real"), (", alone", "")):
+        facts, _ = explained["recurra", name + of]
+        backwards = {path or "": part.go_backwards for path, part in facts.layer.leaves("")}
+        for state in facts.results.states:
+            direction = f"/{state.name.partition('_')[0]}_layer" if facts.parts else ""
+            end = (
+                f"the first{real} step, which" if backwards[direction] else f"the last{real} step."
+            )
+            assert f"after {end}" in state.meaning
+
+
 def test_layers_that_return_states_tell_what_is_equal(explained):
     for (library, name), (facts, _) in explained.items():
-        both = name in ("concat", "concat sequences", "apart", "unlike")
+        both = name.partition(",")[0] in ("concat", "concat sequences", "apart", "turned", "unlike")
         assert len(facts.results.equalities) == (2 if both else 1), (library, name)
 
 

@@ -91,7 +91,7 @@ def layer_facts(
     shape: SymbolicShape,
     *,
     output: SymbolicShape = (),
-    masked: bool = False,
+    masked: bool | None = False,
     starts: str = "",
     parameters: int | None = None,
 ) -> LayerFacts:
@@ -102,7 +102,7 @@ def layer_facts(
         path: its place.
         shape: of its input.
         output: of its first result, where the model knows it.
-        masked: whether a mask comes with the input.
+        masked: whether a mask comes with the input; None where that depends on the call.
         starts: where its states come from, where the model says so.
         parameters: how many it has, where the cells do not tell.
     """
@@ -121,7 +121,7 @@ def layer_facts(
         title=_title(layer),
         layer=layer,
         shape=shape,
-        masked=masked,
+        masked=bool(masked),
         results=results,
         cells=cells,
         parts=parts,
@@ -130,7 +130,7 @@ def layer_facts(
         numbers=numbers,
         parameters=parameters if count is None else count,
         starts=starts or _starts(layer, parts),
-        notes=tuple(_notes(layer, parts, masked)),
+        notes=tuple(_notes(layer, parts, bool(masked))),
         options=tuple(_options(layer, parts, shape, results)),
     )
 
@@ -203,6 +203,9 @@ def _notes(layer: Recurrent, parts: tuple[LayerFacts, ...], masked: bool) -> lis
         )
         inner = parts[0].leaf.layer if parts else layer
         where = f", and the output there {what}" if inner.return_sequences else ""
+        if zero and layer.library == "keras" and not (parts or where):
+            side = "begins" if layer.go_backwards else "ends"
+            where = f", and the output of a row that {side} in padding is 0"
         notes.append(f"Padding: a masked step leaves the states as they are{where}.")
     if layer.go_backwards and not parts:
         turned = (
@@ -241,11 +244,10 @@ def _options(
     if wraps(layer) != "items" and len(output) > 1:
         if inner.return_sequences:
             last = shape_text((output[0], *output[2:]))
+            backwards = inner.go_backwards or wraps(layer) == "directions"
+            what = "what is left at the end of reading" if backwards else "the last step alone"
             found.append(
-                (
-                    "return_sequences=False",
-                    f"output {last}: the last step alone, for one answer per sequence.",
-                )
+                ("return_sequences=False", f"output {last}: {what}, for one answer per sequence.")
             )
         else:
             every = shape_text((output[0], steps, *output[1:]))

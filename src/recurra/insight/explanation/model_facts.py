@@ -151,7 +151,7 @@ def node_facts(flow: Flow, node: Node) -> LayerFacts:
         node.path,
         given,
         output=shapes[node.outputs[0]] if node.outputs else (),
-        masked=node.mask_role == "uses",
+        masked=node.mask_role == "uses" or (None if flow.structure.kind == "Layer" else False),
         starts=origins(flow, node),
         parameters=node.parameters or None,
     )

@@ -78,7 +78,10 @@ class Results:
 
 
 def results_of(
-    layer: Recurrent, shape: SymbolicShape, output: SymbolicShape = (), masked: bool = False
+    layer: Recurrent,
+    shape: SymbolicShape,
+    output: SymbolicShape = (),
+    masked: bool | None = False,
 ) -> Results:
     """What a layer returns for an input.
 
@@ -86,7 +89,7 @@ def results_of(
         layer: what is recurrent about it.
         shape: of its input, with the batch.
         output: of its output, where the model knows it and the layer's cells do not tell.
-        masked: whether a mask comes with the input.
+        masked: whether a mask comes with the input; None where that depends on the call.
     """
     if is_cell(layer):
         return _of_cell(layer, shape)
@@ -147,7 +150,9 @@ def _of_cell(layer: Recurrent, shape: SymbolicShape) -> Results:
     return Results(("output", "states"), (output, *states), same, states)
 
 
-def _plain(layer: Recurrent, shape: SymbolicShape, output: SymbolicShape, masked: bool) -> Results:
+def _plain(
+    layer: Recurrent, shape: SymbolicShape, output: SymbolicShape, masked: bool | None
+) -> Results:
     if wraps(layer) == "model":
         result = Result("output", output, "output", "What the model inside gives for each item.")
         return Results(("output",), (result,), (), ())
@@ -156,7 +161,7 @@ def _plain(layer: Recurrent, shape: SymbolicShape, output: SymbolicShape, masked
     if not output:
         units: Size = stack[-1].units if stack else "U"
         output = ("B", steps, units) if layer.return_sequences else ("B", units)
-    last = _last(masked)
+    last = _last(layer, masked)
     top = stack[-1].states if stack else ()
     symbol = f" {top[0].symbol}" if stack and stack[-1].known else ""
     what = f"Hidden state{symbol}" if symbol or "LSTM" in layer.class_name else "The cell's output"
@@ -177,14 +182,16 @@ def _plain(layer: Recurrent, shape: SymbolicShape, output: SymbolicShape, masked
     known = layer.class_name.startswith("ConvLSTM") or (stack and stack[-1].known)
     if names[1:] and states and known:
         first = next(s for s in states if s.name.partition("[")[0] == _top(states))
-        zero = layer.return_sequences and layer.zero_output_for_mask
+        # Stock layers give 0 without return_sequences too; all others give the last real output.
+        zero = layer.zero_output_for_mask and (layer.return_sequences or layer.library == "keras")
+        padding = f"{_padding(layer)}, where this layer's output is 0"
         same.append(
             Equality(
                 "output[:, -1]" if layer.return_sequences else "output",
                 first.name,
                 f"Both are the hidden state after {last}; as `{first.name}` it comes by itself, "
                 "for another layer to start from.",
-                "a row ends in padding, where this layer's output is 0" if zero else "",
+                padding if zero and masked is not False else "",
             )
         )
     return Results(names, tuple(results), tuple(same), tuple(states))
@@ -194,12 +201,17 @@ def _top(states: Sequence[Result]) -> str:
     return states[-1].name.partition("[")[0] if "[" in states[-1].name else states[0].name
 
 
-def _last(masked: bool) -> str:
-    return "the last real step" if masked else "the last step"
+def _last(layer: Recurrent, masked: bool | None) -> str:
+    """The step that a layer reads last."""
+    real = " real" if masked else ""
+    if layer.go_backwards:
+        return f"the first{real} step, which it reads last"
+    return f"the last{real} step"
 
 
-def _first(masked: bool) -> str:
-    return "the first real step" if masked else "the first step"
+def _padding(layer: Recurrent) -> str:
+    """The rows whose last step, in the order of reading, is padding."""
+    return f"a row {'begins' if layer.go_backwards else 'ends'} in padding"
 
 
 def _states(
@@ -245,7 +257,7 @@ def _trace(layer: Recurrent, shape: SymbolicShape) -> Result:
 # --- Wrappers ---
 
 
-def _bidirectional(layer: Recurrent, shape: SymbolicShape, masked: bool) -> Results:
+def _bidirectional(layer: Recurrent, shape: SymbolicShape, masked: bool | None) -> Results:
     parts = [part for _, part in layer.parts]
     inner = [results_of(part, shape, masked=masked) for part in parts]
     forward = parts[0]
@@ -253,17 +265,17 @@ def _bidirectional(layer: Recurrent, shape: SymbolicShape, masked: bool) -> Resu
     mode = layer.merge_mode
     each = inner[0].results[0].shape
     width = each[-1]
-    when = "of every step" if sequences else "after"
-    ends = (
-        ("", "") if sequences else (f" {_last(masked)}", f" {_first(masked)}, which it reads last")
-    )
     results: list[Result] = []
     if mode is None:
         results = [
-            Result(f"{name}_output", each, "output", f"Hidden state {when}{end}, {reads}.")
-            for name, end, reads in zip(
-                ("forward", "backward"), ends, ("read forwards", "read backwards"), strict=True
+            Result(
+                f"{name}_output",
+                part_results.results[0].shape,
+                "output",
+                f"Hidden state {'of every step' if sequences else f'after {_last(part, masked)}'}, "
+                f"read {'backwards' if part.go_backwards else 'forwards'}.",
             )
+            for name, part, part_results in zip(("forward", "backward"), parts, inner, strict=True)
         ]
     else:
         total = plus(width, inner[1].results[0].shape[-1]) if mode == "concat" else width
@@ -274,7 +286,7 @@ def _bidirectional(layer: Recurrent, shape: SymbolicShape, masked: bool) -> Resu
         replace(
             state,
             name=f"{direction}_{state.name}",
-            meaning=_in_direction(state.meaning, direction, masked),
+            meaning=f"{direction.capitalize()} layer: {_lowered(state.meaning)}",
         )
         for direction, each_inner in zip(("forward", "backward"), inner, strict=True)
         for state in each_inner.states
@@ -294,7 +306,7 @@ def _bidirectional(layer: Recurrent, shape: SymbolicShape, masked: bool) -> Resu
                 for r in each_inner.results
                 if r.kind == "trace"
             ]
-    same = _bidirectional_equalities(mode, width, sequences, inner, masked)
+    same = _bidirectional_equalities(layer, width, inner, masked)
     return Results(
         tuple(names), tuple(results), tuple(same if forward.return_state else ()), tuple(states)
     )
@@ -311,48 +323,48 @@ def _merged(mode: str, width: Size, total: Size, sequences: bool) -> str:
     return f"Hidden states {when}, both directions' {how}."
 
 
-def _in_direction(meaning: str, direction: str, masked: bool) -> str:
-    last = _last(masked)
-    end = last if direction == "forward" else f"{_first(masked)}, which it reads last"
-    return f"{direction.capitalize()} layer: {meaning[0].lower()}{meaning[1:]}".replace(last, end)
+def _lowered(sentence: str) -> str:
+    return f"{sentence[0].lower()}{sentence[1:]}"
 
 
 def _bidirectional_equalities(
-    mode: str | None, width: Size, sequences: bool, inner: Sequence[Results], masked: bool
+    layer: Recurrent, width: Size, inner: Sequence[Results], masked: bool | None
 ) -> list[Equality]:
     if any(not each.equalities for each in inner) or not inner[0].states:
         return []
+    mode, parts = layer.merge_mode, [part for _, part in layer.parts]
+    sequences = parts[0].return_sequences
     h = [each.equalities[0].right for each in inner]
     forward, backward = f"forward_{h[0]}", f"backward_{h[1]}"
-    why = (
-        "The forward layer is done at the last step.",
-        "The backward layer is done at the first step.",
-    )
-    unless = ("a row ends in padding", "a row begins with padding") if sequences else ("", "")
+    ends = ["first" if part.go_backwards else "last" for part in parts]
+    why = [
+        f"The {name} layer is done at the {end} step."
+        for name, end in zip(("forward", "backward"), ends, strict=True)
+    ]
+    # Where it returns sequences, the wrapper makes each layer's output 0 at padded steps.
+    zero = sequences and masked is not False
+    unless = [_padding(part) if zero else "" for part in parts]
     last, first = ("[:, -1", "[:, 0") if sequences else ("[:", "[:")
     if mode == "concat":
-        return [
-            Equality(f"output{last}, :{width}]", forward, why[0], unless[0] if masked else ""),
-            Equality(f"output{first}, {width}:]", backward, why[1], unless[1] if masked else ""),
-        ]
-    if mode is None:
-        ends = ("[:, -1]", "[:, 0]") if sequences else ("", "")
-        return [
-            Equality(f"forward_output{ends[0]}", forward, why[0], unless[0] if masked else ""),
-            Equality(f"backward_output{ends[1]}", backward, why[1], unless[1] if masked else ""),
-        ]
-    if sequences:
+        left = [f"output{last}, :{width}]", f"output{first}, {width}:]"]
+    elif mode is None:
+        left = [f"forward_output{last}]", f"backward_output{first}]"]
+        if not sequences:
+            left = ["forward_output", "backward_output"]
+    elif sequences:
         return []  # each end of the output mixes a final state with one that is not returned
-    right = {
-        "sum": f"{forward} + {backward}",
-        "mul": f"{forward} * {backward}",
-        "ave": f"({forward} + {backward}) / 2",
-    }.get(mode)
-    return [] if right is None else [Equality("output", right, "Each direction's last state.")]
+    else:
+        right = {
+            "sum": f"{forward} + {backward}",
+            "mul": f"{forward} * {backward}",
+            "ave": f"({forward} + {backward}) / 2",
+        }.get(mode)
+        return [] if right is None else [Equality("output", right, "Each direction's last state.")]
+    return [Equality(*each) for each in zip(left, (forward, backward), why, unless, strict=True)]
 
 
 def _time_distributed(
-    layer: Recurrent, shape: SymbolicShape, output: SymbolicShape, masked: bool
+    layer: Recurrent, shape: SymbolicShape, output: SymbolicShape, masked: bool | None
 ) -> Results:
     (_, part), items = layer.parts[0], shape[1] if len(shape) > 1 else "N"
     inner = results_of(part, (*shape[:1], *shape[2:]), (*output[:1], *output[2:]), masked)
