@@ -10,7 +10,7 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo docs test test-hosts test-jax test-torch test-tensorflow test-programs lint lint-ruff lint-clang-format lint-mypy lint-imports check-activations fuzz bench bench-shapes bench-padded bench-options bench-threads bench-avx2 bench-scaling bench-long bench-bfloat16 bench-streaming bench-start-up bench-page bench-counts bench-hosts format clean distclean
+.PHONY: help demo docs examples test test-hosts test-jax test-torch test-tensorflow test-programs lint lint-ruff lint-clang-format lint-mypy lint-imports check-activations fuzz bench bench-shapes bench-padded bench-options bench-threads bench-avx2 bench-scaling bench-long bench-bfloat16 bench-streaming bench-start-up bench-page bench-counts bench-hosts format clean distclean
 
 # A particular interpreter:    make demo PYTHON=/path/to/python3.12
 PYTHON ?=

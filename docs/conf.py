@@ -22,6 +22,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "cells",
     "docstrings",
+    "live_report",
     "repository",
 ]
 exclude_patterns = ["_ext", "_static"]

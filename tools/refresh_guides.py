@@ -3,8 +3,7 @@
 Each page's program runs as it stands, in a folder of its own. What a block prints becomes the text
 below it where it says something else than before, numbers aside; the pictures that it saves go to
 docs/images/guides. Pictures called *-screen.png are of the report that the program writes, as
-Chromium shows it (a Chromium that is installed, driven by Playwright), and report.html becomes the
-page that the site shows.
+Chromium shows it (a Chromium that is installed, driven by Playwright).
 """
 
 from __future__ import annotations
@@ -77,7 +76,6 @@ def refresh(page: Path, folder: Path) -> None:
     for name in re.findall(r"\]\(\.\./images/guides/([\w.-]+)\)", text):
         if name.endswith("-screen.png"):
             photograph(folder / "report.html", folder / name, names["counter"])
-            shutil.copy(folder / "report.html", DOCS / "_static" / f"{page.stem}.html")
         shutil.copy(folder / name, PICTURES / name)
         print(f"{page.stem}: {name}, {(PICTURES / name).stat().st_size:,} bytes")
 
