@@ -226,6 +226,34 @@ def test_the_printed_equations_with_the_printed_columns_compute_the_layer(name):
         assert np.allclose(results[place], mine, atol=1e-5), state
 
 
+def test_a_bias_of_one_row_is_not_told_to_have_two():
+    told = {
+        reset_after: recurra.explain(GRU(3, reset_after=reset_after)).facts.cells[0].weights[-1]
+        for reset_after in (True, False)
+    }
+    assert told[True].shape == (2, 9)
+    assert "two rows" in told[True].meaning
+    assert told[False].shape == (9,)
+    assert "row" not in told[False].meaning
+
+
+def test_directions_that_differ_are_told_one_by_one():
+    layer = Bidirectional(LSTM(3), backward_layer=GRU(5, go_backwards=True), name="bi")
+    text = recurra.explain(layer).text(100)
+    assert "Bidirectional(LSTM, GRU), 3 and 5 units: (B, T, F) → (B, 8)" in text
+    lstm, gru = text.split("One step of forward_layer (LSTM)")[1].split("One step of backward_")
+    assert "each of the 3 units computes 4 values" in lstm
+    assert gru.startswith("layer (GRU)")
+    assert "each of the 5 units computes 3 values" in gru
+    assert "  forward_layer: 4·(U·(F+U)+U) = 4·(3·(F+3)+3) parameters" in text
+    assert "  backward_layer: 3·(U·(F+U)+2·U) = 3·(5·(F+5)+2·5) parameters" in text
+    assert "[..., 0:3]" in text
+    assert "[..., 0:5]" in text
+    alike = recurra.explain(Bidirectional(LSTM(3, dropout=0.1))).text(100)
+    assert "One step\n" in alike
+    assert "_layer: " not in alike
+
+
 @every_layer
 def test_parameters_are_counted_as_the_formula_says(explained, library, name):
     facts, _ = explained[library, name]

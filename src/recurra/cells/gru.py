@@ -41,11 +41,6 @@ def step(
     return {"hidden_state": z * h + (1 - z) * g}, record
 
 
-BIAS = (
-    "Added to every gate before its activation; of two rows, the first is added to the input's "
-    "products and the second to the recurrent ones."
-)
-
 GRU = CellSpec(
     name="gru",
     layer="GRU",
@@ -105,13 +100,14 @@ GRU = CellSpec(
         Parameter(
             "bias",
             ("2", "G*U"),
-            BIAS,
+            "Added to every gate before its activation; of two rows, the first is added to the "
+            "input's products and the second to the recurrent ones.",
             {"reset_after": True},
         ),
         Parameter(
             "bias",
             ("G*U",),
-            BIAS,
+            "Added to every gate before its activation.",
             {"reset_after": False},
         ),
     ),

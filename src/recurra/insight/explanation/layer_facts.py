@@ -48,6 +48,24 @@ class LayerFacts:
         """The layer with the cells: itself, or the first of what the wrapper holds."""
         return self.parts[0].leaf if self.parts else self
 
+    def unlike(self) -> list[LayerFacts]:
+        """The layers with cells, those of other steps or sizes only.
+
+        Example:
+            >>> [part.path for part in facts_of_a_bidirectional_lstm_and_gru.unlike()]
+            ['bi/forward_layer', 'bi/backward_layer']
+        """
+        if not self.parts:
+            return [self]
+        found: list[LayerFacts] = []
+        for leaf in (leaf for part in self.parts for leaf in part.unlike()):
+            if not any(leaf._computes() == each._computes() for each in found):
+                found.append(leaf)
+        return found
+
+    def _computes(self) -> list[tuple[Any, ...]]:
+        return [(cell.class_name, cell.units, cell.lines, cell.weights) for cell in self.cells]
+
     def to_dict(self) -> dict[str, Any]:
         """As what JSON can hold."""
         layer = self.layer
@@ -139,7 +157,8 @@ def _title(layer: Recurrent) -> str:
     if wraps(layer) == "model":
         return f"{layer.class_name}(a model)"
     if layer.parts:
-        return f"{layer.class_name}({_title(layer.parts[0][1])})"
+        inside = dict.fromkeys(_title(part) for _, part in layer.parts)
+        return f"{layer.class_name}({', '.join(inside)})"
     names = [cell.class_name for cell in layer.cells]
     if is_cell(layer):
         return layer.class_name

@@ -33,8 +33,7 @@ def layer_document(facts: LayerFacts, detail: Detail, findings: Sequence[Finding
     """What there is to tell about a layer, in so much detail."""
     sections = [_returns(facts)]
     if detail != "brief":
-        leaf = facts.leaf
-        sections += _steps(facts, leaf)
+        sections += _steps(facts)
     sections.append(_weights(facts, detail))
     if is_cell(facts.layer):
         runs = f"`RNN({facts.layer.class_name}(...))` runs it over a sequence."
@@ -60,8 +59,8 @@ def layer_document(facts: LayerFacts, detail: Detail, findings: Sequence[Finding
 
 
 def _aside(facts: LayerFacts) -> str:
-    stack = facts.leaf.cells
-    units = ", ".join(str(cell.units) for cell in stack)
+    stacks = [", ".join(str(cell.units) for cell in leaf.cells) for leaf in facts.unlike()]
+    units = " and ".join(dict.fromkeys(stacks))
     unit = "filters" if facts.leaf.layer.class_name.startswith("ConvLSTM") else "units"
     sizes = f", {units} {unit}" if units and units != "U" else ""
     arrow = f": {shape_text(facts.shape)} → {shape_text(facts.results.results[0].shape)}"
@@ -137,14 +136,21 @@ def _others(facts: LayerFacts) -> list[tuple[str, str]]:
 # --- What happens in a step ---
 
 
-def _steps(facts: LayerFacts, leaf: LayerFacts) -> Iterator[Section]:
+def _steps(facts: LayerFacts) -> Iterator[Section]:
     sections: list[Section] = []
     if facts.parts:
         sections.append(Section("Inside", tuple(_inside(facts))))
-    known = [cell for cell in leaf.cells if cell.known]
     starts = "" if is_cell(facts.layer) else facts.starts
-    sections += [_step(cell, leaf, starts) for cell in known]
+    leaves = facts.unlike()
+    for leaf in leaves:
+        of = _within(facts, leaf) if len(leaves) > 1 else ""
+        sections += [_step(cell, leaf, starts, of) for cell in leaf.cells if cell.known]
     return iter(sections)
+
+
+def _within(facts: LayerFacts, leaf: LayerFacts) -> str:
+    """Where a layer is inside of the one that is explained: "forward_layer"."""
+    return leaf.path.removeprefix(f"{facts.path}/")
 
 
 def _inside(facts: LayerFacts) -> list[Content]:
@@ -171,7 +177,7 @@ def _directions(facts: LayerFacts) -> list[str]:
     return [ways[part.go_backwards] for _, part in facts.layer.parts]
 
 
-def _step(cell: CellFacts, leaf: LayerFacts, starts: str) -> Section:
+def _step(cell: CellFacts, leaf: LayerFacts, starts: str, of: str = "") -> Section:
     rows = [(line.symbol, line.name, line.formula, line.meaning) for line in cell.lines]
     feeds = [(", ".join(needs), f"→ {', '.join(made)}") for needs, made in cell.feeds()]
     below = leaf.cells.index(cell)
@@ -187,7 +193,8 @@ def _step(cell: CellFacts, leaf: LayerFacts, starts: str) -> Section:
         table(feeds, "name", "text"),
         *([Text(f"At first, {symbols}: {starts}.")] if starts else []),
     ]
-    title = "One step" if len(leaf.cells) == 1 else f"One step of {cell.name} ({cell.layer})"
+    whose = "/".join([*([of] if of else []), *([cell.name] if len(leaf.cells) > 1 else [])])
+    title = f"One step of {whose} ({cell.layer})" if whose else "One step"
     gates = [block.symbol for block in cell.blocks]
     values = "1 value" if len(gates) == 1 else f"{len(gates)} values ({', '.join(gates)})"
     x = "the step's x" if not below else f"the output of {leaf.cells[below - 1].name}, its x"
@@ -205,13 +212,16 @@ def _step(cell: CellFacts, leaf: LayerFacts, starts: str) -> Section:
 def _weights(facts: LayerFacts, detail: Detail) -> Section:
     content: list[Content] = []
     if detail != "brief":
-        leaf = facts.leaf
-        for cell in leaf.cells:
-            if len(leaf.cells) > 1:
-                content.append(
-                    Text(f"{cell.name}: {_total(cell.formula, cell.numbers, cell.parameters)}")
-                )
-            content += _arrays(cell)
+        leaves = facts.unlike()
+        for leaf in leaves:
+            if len(leaves) > 1:
+                total = _total(leaf.formula, leaf.numbers, leaf.parameters)
+                content.append(Text(f"{_within(facts, leaf)}: {total}"))
+            for cell in leaf.cells:
+                if len(leaf.cells) > 1:
+                    total = _total(cell.formula, cell.numbers, cell.parameters)
+                    content.append(Text(f"{cell.name}: {total}"))
+                content += _arrays(cell)
     return Section(
         "Weights", tuple(content), _total(facts.formula, facts.numbers, facts.parameters)
     )
