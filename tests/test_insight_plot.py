@@ -307,6 +307,7 @@ def test_figures_need_no_screen_and_no_pyplot(trace: Trace, tmp_path: Any) -> No
     ("options", "error", "message"),
     [
         ({"layer": "gru"}, KeyError, "it has 'lstm'"),
+        ({"row": "lstm"}, ValueError, "row='lstm'; expected the number of a row"),
         ({"row": 4}, ValueError, "row=4, and 'lstm' has 4 rows: pass a number from 0 to 3"),
         ({"units": [7]}, ValueError, "names 7, and 'lstm' has 5 units, numbered from 0 to 4"),
         ({"arrays": "forget"}, ValueError, "no sequence 'forget'; it has hidden_state, cell_state"),
@@ -320,6 +321,15 @@ def test_what_is_not_there_is_said(
 ) -> None:
     with pytest.raises(error, match=message):
         plot(trace, **options)
+
+
+@pytest.mark.parametrize(("batch", "steps"), [(0, 3), (2, 0)])
+def test_nothing_to_draw(batch: int, steps: int) -> None:
+    trace = sample_trace(batch=2, time_steps=3, units=2, padded=False)
+    arrays = {name: a[:batch, :steps] for name, a in trace["lstm"].arrays.items() if a.ndim == 3}
+    empty = replace(trace, layers={"lstm": replace(trace["lstm"], arrays=arrays)})
+    with pytest.raises(ValueError, match=f"has {batch} rows of {steps} time steps"):
+        plot(empty)
 
 
 def test_gradients_need_a_loss() -> None:

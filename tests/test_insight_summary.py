@@ -213,7 +213,10 @@ def test_what_is_not_finite_is_told_with_its_place() -> None:
     arrays["hidden_state"][1, 7:, 2] = np.nan
     arrays["cell_state"][1, 6:, 2] = np.inf
     summary = summarize(trace_of(layer_of(arrays)))
-    assert "cell state is no finite number from step 6 of row 1" in str(summary)
+    assert "cell state is no finite number from step 6 of row 1 on." in str(summary)
+    arrays["cell_state"][1, :3, 2] = np.inf
+    backwards = summarize_layer(layer_of(arrays, go_backwards=True))
+    assert "from step 19 of row 1 back to the first." in backwards.observations[0].text
     json.dumps(summary.to_dict(), allow_nan=False)
 
 

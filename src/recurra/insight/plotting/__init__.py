@@ -98,7 +98,16 @@ def plot(
 
     if kind not in get_args(Kind):
         raise ValueError(f"kind={kind!r}; expected one of {', '.join(get_args(Kind))}.")
+    if row is not None and not isinstance(row, (int, np.integer)):
+        raise ValueError(f"row={row!r}; expected the number of a row, such as 0, or None.")
     chosen = _layers(trace, layer)
+    for each in chosen:
+        rows, length = each.arrays["hidden_state"].shape[:2]
+        if not rows or not length:
+            raise ValueError(
+                f"{each.path!r} has {rows} rows of {length} time steps in this trace: there is "
+                "nothing to draw. Trace at least one row of one step."
+            )
     view = View(
         trace=trace,
         layers=chosen,

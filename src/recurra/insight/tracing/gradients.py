@@ -51,8 +51,8 @@ def loss_gradients(
         The loss and the gradients of all calls, by the paths of their cells.
 
     Raises:
-        ValueError: if loss and y do not fit each other or the model's outputs, or the loss is not
-            a single number.
+        ValueError: if loss and y do not fit each other or the model's outputs, or the loss is no
+            tensor.
     """
     from recurra.insight.tracing.keras_models import call_model
 

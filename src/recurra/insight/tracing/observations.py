@@ -41,9 +41,12 @@ def _all(summary: LayerSummary, layer: LayerTrace) -> Iterator[Observation]:
     broken = statistics.first_not_finite(layer)
     if broken is not None:
         name, row, step = broken
+        since = f"step {step} of row {row} {'back to the first' if layer.go_backwards else 'on'}"
         yield Observation(
             "not_finite",
-            f"The {name.replace('_', ' ')} is no finite number from step {step} of row {row} on.",
+            f"The {name.replace('_', ' ')} is no finite number from {since}. Such steps count as "
+            "neither open nor closed, and their units have no mean and are neither dead nor "
+            "constant here.",
         )
     if summary.dead:
         yield Observation(

@@ -168,14 +168,11 @@ class Trace(Mapping[str, LayerTrace]):
 
         return load(path)
 
-    def summary(self, **options: Any) -> Any:
+    def summary(self) -> Any:
         """What the numbers say of each layer and unit.
 
         Saturated gates, dead and constant units, how many steps a unit remembers, norms over time
         and, where a loss was given, how the gradient flows. Padded steps count nowhere.
-
-        Args:
-            **options: see `recurra.insight.tracing.summary.summarize`.
 
         Returns:
             A `recurra.insight.tracing.summary.Summary`: text when printed, `to_dict()` for
@@ -186,7 +183,7 @@ class Trace(Mapping[str, LayerTrace]):
         """
         from recurra.insight.tracing.summary import summarize
 
-        return summarize(self, **options)
+        return summarize(self)
 
     def plot(self, *args: Any, **options: Any) -> Any:
         """Heat maps, traces of units, norms as a matplotlib figure.
