@@ -149,6 +149,8 @@ def test_names_that_are_not() -> None:
         names.resolve("lstn", PATHS)
     with pytest.raises(KeyError, match="no recurrent layers at all"):
         names.resolve("lstm", {})
+    with pytest.raises(KeyError, match="finds layers by name, and 0 is none; it has 'lstm', "):
+        names.resolve(0, PATHS)
 
 
 def test_wanted_layers() -> None:
@@ -157,6 +159,9 @@ def test_wanted_layers() -> None:
     assert names.wanted(["encoder/lstm:2", "top:2"], PATHS) == {"encoder/lstm", "encoder/top:2"}
     with pytest.raises(KeyError, match="The model has no layer 'nothing'"):
         names.wanted(["nothing"], PATHS)
+    for wrong in (0, [0]):
+        with pytest.raises(KeyError, match="and 0 is none; it has 'lstm', "):
+            names.wanted(wrong, PATHS)
 
 
 # --- Models ---
@@ -190,6 +195,8 @@ def test_layers_and_arrays_are_found(trace: Trace) -> None:
     assert trace.structure.name == "small"
     with pytest.raises(KeyError, match="'top' has no array 'hiden_state'. Did you mean 'hidden_s"):
         trace["top"]["hiden_state"]
+    with pytest.raises(KeyError, match="'top' has no array 0. It has input, update_gate, "):
+        trace["top"][0]
     assert (
         "'top' (GRU): input, update_gate, reset_gate, candidate, hidden_state (2, 5, 4); state_h"
         in repr(trace)
@@ -225,6 +232,8 @@ def test_only_some_layers(model: Any) -> None:
         assert list(recurra.trace(model, x, layers=layers)) == paths
     with pytest.raises(KeyError, match="The model has no layer 'tob'; it has 'top', "):
         recurra.trace(model, x, layers=["tob"])
+    with pytest.raises(KeyError, match="The model finds layers by name, and 0 is none; it has "):
+        recurra.trace(model, x, layers=0)
 
 
 def test_inputs_of_every_kind(model: Any) -> None:
@@ -587,6 +596,8 @@ def test_damaged_files_are_told(trace: Trace, tmp_path: Path) -> None:
         saving.load(tmp_path / "good.npz", max_bytes=1000)
     with pytest.raises(FileNotFoundError, match="nowhere.npz"):
         Trace.load(tmp_path / "nowhere.npz")
+    with pytest.raises(ValueError, match="is a folder; expected a file that Trace.save wrote"):
+        Trace.load(tmp_path)
 
 
 def test_no_keras_is_needed_for_a_loaded_model(model: Any, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def wanted_of(layers: Sequence[Any] | Any, leaves: Sequence[tuple[str, Any]]) ->
         return {path for path, _ in leaves}
     own = {path: leaf.name for path, leaf in leaves}
     found: set[str] = set()
-    for each in [layers] if isinstance(layers, (str, keras.Layer)) else layers:
+    for each in [layers] if isinstance(layers, keras.Layer) else names.listed(layers):
         same = {path for path, leaf in leaves if leaf is each}
         name = each.name if isinstance(each, keras.Layer) else each
         found |= same or names.wanted([name], own)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
-def resolve(wanted: str, paths: Mapping[str, str], what: str = "The trace") -> str:
+def resolve(wanted: Any, paths: Mapping[str, str], what: str = "The trace") -> str:
     """The one path that a name stands for.
 
     Args:
@@ -22,6 +22,9 @@ def resolve(wanted: str, paths: Mapping[str, str], what: str = "The trace") -> s
         >>> resolve("forward_layer", {"bi/forward_layer": "forward_lstm", "lstm": "lstm"})
         'bi/forward_layer'
     """
+    if not isinstance(wanted, str):
+        known = f"; it has {', '.join(map(repr, paths))}" if paths else ""
+        raise KeyError(f"{what} finds layers by name, and {wanted!r} is none{known}.")
     found = candidates(wanted, paths)
     if len(found) == 1:
         return found[0]
@@ -68,12 +71,24 @@ def wanted(layers: Sequence[Any] | str | None, paths: Mapping[str, str]) -> set[
     if layers is None:
         return {*paths}
     found: set[str] = set()
-    for each in [layers] if isinstance(layers, str) else layers:
-        matches = candidates(str(each), paths) or candidates(plain(str(each)), paths)
+    for each in listed(layers):
+        name = each if isinstance(each, str) else getattr(each, "name", each)
+        matches = (
+            candidates(name, paths) or candidates(plain(name), paths)
+            if isinstance(name, str)
+            else []
+        )
         if not matches:
-            resolve(str(each), paths, "The model")
+            resolve(name, paths, "The model")
         found |= {*matches}
     return found
+
+
+def listed(layers: Any) -> list[Any]:
+    """What `layers=` was given, as a list, where it may be a single one."""
+    if isinstance(layers, str) or not isinstance(layers, Iterable):
+        return [layers]
+    return [*layers]
 
 
 def plain(path: str) -> str:

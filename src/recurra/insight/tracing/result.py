@@ -69,7 +69,7 @@ class LayerTrace(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self.arrays:
-            close = difflib.get_close_matches(name, self.arrays, n=1)
+            close = difflib.get_close_matches(str(name), self.arrays, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise KeyError(
                 f"{self.path!r} has no array {name!r}.{hint} It has {', '.join(self.arrays)}."

@@ -136,6 +136,8 @@ def load(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> Trace:
     name = os.fspath(path)
     if not os.path.exists(name):
         raise FileNotFoundError(f"There is no file {name!r}.")
+    if os.path.isdir(name):
+        raise ValueError(f"{name}: is a folder; expected a file that Trace.save wrote.")
     try:
         with zipfile.ZipFile(name) as archive:
             return _read(archive, max_bytes)
