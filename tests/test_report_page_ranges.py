@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+import chromium
 import report_page_use
 from report_page_data import HOSTILE, array, layer, page_data, story
 from report_page_use import (
@@ -72,6 +74,44 @@ def test_tokens_move_the_cursor_and_take_ranges(show: Show) -> None:
         plot = plot_of(page)
         band = plot.locator(".band").bounding_box()
         assert abs(band["x"] - (spot(plot, 8)[0] - band["width"] / 6)) < 2
+
+
+@pytest.mark.parametrize("size", [chromium.DESKTOP, chromium.PHONE])
+def test_the_cursors_token_is_in_sight_in_a_long_text(show: Show, size: tuple[int, int]) -> None:
+    steps = 4000
+    data = page_data([layer("lower", [array("hidden_state", [np.zeros((2, steps))])])], steps)
+    data["rows"][0]["tokens"] = [{"axis": 0, "items": [f"word{k}" for k in range(steps)]}]
+    with show(data, size=size) as page:
+
+        def check() -> None:
+            page.wait_for_function(
+                """() => {
+                    const box = document.querySelector(".tokens").getBoundingClientRect();
+                    const token = document.querySelector(".tokens .here").getBoundingClientRect();
+                    return box.top <= token.top && token.bottom <= box.bottom;
+                }""",
+                timeout=5000,
+            )
+
+        check()
+        plot = plot_of(page)
+        for step in (2000, 280, 3600):
+            page.mouse.click(*spot(plot, step, steps, lines=2))
+            page.mouse.move(5, 5)
+            check()
+        page.mouse.move(*spot(plot, 1200, steps, lines=2))
+        settle(page)
+        assert cursors(page)[0] != 3600
+        check()
+        page.mouse.move(5, 5)
+        settle(page)
+        check()
+        tokens = page.locator(".tokens")
+        top = tokens.evaluate("(box) => box.scrollTop")
+        box = tokens.bounding_box()
+        page.mouse.move(box["x"] + 100, box["y"] + box["height"] - 4)
+        settle(page)
+        assert tokens.evaluate("(box) => box.scrollTop") == top, "it stays under the pointer"
 
 
 # Ranges

@@ -162,15 +162,28 @@ class Text {
     this.current = token || null;
     if (!token) return;
     token.classList.add("here");
-    // Only the box of text scrolls, never the page; and only for a cursor that was put somewhere,
-    // as measuring for every move of the pointer would lay the text out anew.
-    if (!state.hover && this.box.scrollHeight > this.box.clientHeight) {
-      const [top, tall] = [token.offsetTop - this.box.offsetTop, token.offsetHeight];
-      const { scrollTop, clientHeight } = this.box;
-      if (top < scrollTop) this.box.scrollTop = top - 8;
-      else if (top + tall > scrollTop + clientHeight) {
-        this.box.scrollTop = top + tall - clientHeight + 8;
-      }
+    // Not from under a pointer that moves over the text itself.
+    if (!this.pointed) this.show(token);
+  }
+
+  get pointed() {
+    return this.inside && state.hover !== null;
+  }
+
+  /**
+   * Scrolls the box of text, never the page, until the token is in sight. Parts that have not been
+   * laid out yet get their true heights only as they appear, so it looks again in the next frames.
+   */
+  show(token, frames = 4) {
+    const [box, at] = [this.box.getBoundingClientRect(), token.getBoundingClientRect()];
+    const top = box.top + this.box.clientTop + 8;
+    const end = top + this.box.clientHeight - 16;
+    if (at.top < top) this.box.scrollTop -= top - at.top;
+    else if (at.bottom > end) this.box.scrollTop += at.bottom - end;
+    if (frames) {
+      requestAnimationFrame(() => {
+        if (this.current === token && !this.pointed) this.show(token, frames - 1);
+      });
     }
   }
 
@@ -201,6 +214,7 @@ class Text {
       from.ranging = event.pointerType !== "touch" || state.drag === "range";
     });
     this.box.addEventListener("pointermove", (event) => {
+      this.inside = event.pointerType === "mouse";
       const step = stepOf(event);
       if (step === null) return;
       hoverAt(this.axis, step);
@@ -225,6 +239,7 @@ class Text {
     });
     this.box.addEventListener("pointerleave", () => {
       from = null;
+      this.inside = false;
       hoverAt(this.axis, null);
     });
   }
