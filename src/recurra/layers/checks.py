@@ -194,8 +194,9 @@ def check_not_whole_result(value: Any, layer: str) -> None:
     raise ValueError(
         f"Layer {layer!r} expects 1 input, but it received {len(names)} input tensors in a "
         f"{type(value).__name__}: ({', '.join(names)}), the whole result of a layer with "
-        f"return_state=True or return_trace=True. Pass its output, result.{names[0]}, or build "
-        "that layer without these arguments: a Sequential model hands one tensor on."
+        f"return_state=True or return_trace=True. Pass its output, result.{names[0]}, and where "
+        "its states are to be this layer's first ones, those as initial_state=[...]. In a "
+        "Sequential model, which hands one tensor on, build that layer without these arguments."
     )
 
 
