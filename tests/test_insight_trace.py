@@ -323,6 +323,33 @@ def test_threads_trace_side_by_side(model: Any) -> None:
     assert not any("call" in vars(layer) for layer in model._flatten_layers())
 
 
+def test_threads_leave_a_stateful_model_as_it_is() -> None:
+    x = keras.Input(batch_shape=(2, 5, 3))
+    y = LSTM(4, stateful=True, return_sequences=True, name="lower")(x)
+    stateful = keras.Model(x, GRU(3, stateful=True, name="upper")(y))
+    values = numbers(2, 5, 3)
+    stateful(values)
+    before = [np.array(variable) for variable in stateful.non_trainable_variables]
+    expected = np.asarray(recurra.trace(stateful, values)["upper"].arrays["hidden_state"])
+    found: list[np.ndarray] = []
+
+    def run() -> None:
+        found.extend(
+            recurra.trace(stateful, values)["upper"].arrays["hidden_state"] for _ in range(4)
+        )
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(before) >= 3
+    for variable, value in zip(stateful.non_trainable_variables, before, strict=True):
+        assert np.array_equal(np.asarray(variable), value)
+    assert len(found) == 16
+    assert all(np.array_equal(each, expected) for each in found)
+
+
 def test_rematerialized_layers() -> None:
     """JAX computes them inside of a compiled function, where there are no numbers to keep."""
     with keras.RematScope(mode="full"):

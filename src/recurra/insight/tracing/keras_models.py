@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -250,9 +251,29 @@ def _plainly(model: Any) -> Iterator[None]:
             layer._remat_mode = mode
 
 
+_one_at_a_time = threading.RLock()
+
+
 @contextlib.contextmanager
 def _unchanged(model: Any) -> Iterator[None]:
-    """Put back what running a model changes: states, seeds, counters."""
+    """Put back what running a model changes: states, seeds, counters.
+
+    One thread at a time: another one's trace would begin with states that this one has moved on,
+    and put those back. Models may share layers, so a lock for each would not do.
+    """
+    with _one_at_a_time:
+        kept = _kept(model)
+        try:
+            yield
+        finally:
+            for variable, value in kept:
+                now = np.asarray(ops.convert_to_numpy(variable.value))
+                if now.tobytes() != value.tobytes():
+                    variable.assign(value)
+
+
+def _kept(model: Any) -> list[tuple[Any, Array]]:
+    """The variables that running a model may change, with what they hold now."""
     variables = []
     for layer in model._flatten_layers():
         # Not those of `non_trainable_variables`: frozen weights are among them, and may be large.
@@ -266,13 +287,7 @@ def _unchanged(model: Any) -> Iterator[None]:
         for v in variables
         if hasattr(v, "assign")
     }
-    try:
-        yield
-    finally:
-        for variable, value in kept.values():
-            now = np.asarray(ops.convert_to_numpy(variable.value))
-            if now.tobytes() != value.tobytes():
-                variable.assign(value)
+    return [*kept.values()]
 
 
 # --- Names of inputs and outputs ---
