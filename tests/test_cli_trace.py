@@ -234,9 +234,17 @@ def test_what_does_not_fit_is_told_on_stderr_too(models, tmp_path):
         ("last", ("--save", "none/r.npz"), 1, "none/r.npz: there is no folder 'none'; make it"),
         ("last", ("--title", "x"), 2, "--title is about the page: give --html FILE too"),
         ("last", ("--forecast",), 2, "--forecast is about the page"),
-        ("last", ("--html", "r.html", "--forecast-of", "d"), 2, "no such column; it is given a, b"),
+        (
+            "last",
+            ("--html", "r.html", "--forecast-of", "d"),
+            2,
+            "no such column at each time step; it is given a",
+        ),
         ("last", ("--layers", "grus"), 1, "--layers: .* no layer 'grus'; it has 'gru'"),
-        ("last", ("--labels", "d"), 1, "no column 'd'; there are a, b, c"),
+        ("last", ("--html", "r.html", "--labels", "d"), 1, "no column 'd'; there are a, b, c"),
+        ("last", ("--labels", "a"), 2, "--labels is about the page: give --html FILE too"),
+        ("last", ("--tokens", "a", "--summary"), 2, "--tokens is about the page"),
+        ("last", ("--max-size", "24"), 2, "--max-size is about the page"),
         ("last", ("--window", "12"), 1, "too few rows of numbers for a window of 12"),
         ("last", ("--stride", "2"), 2, "give --window too"),
         ("fixed", ("--window", "5"), 2, "the model takes 4 time steps; leave --window out"),
@@ -258,6 +266,36 @@ def test_columns_that_are_no_numbers_are_to_be_set_aside(models, tmp_path, table
     (tmp_path / "data.csv").write_text(text)
     result = call("trace", models / "last.keras", tmp_path / "data.csv", code=1)
     assert result.stderr.endswith("in the model's order: --columns a,b,c\n")
+
+
+def test_columns_without_names_are_chosen_by_as_many_positions_as_the_model_takes(models, tmp_path):
+    for name, values in (("rows.npy", numbers(9, 4)), ("sequences.npy", numbers(9, 4)[None])):
+        np.save(tmp_path / name, values)
+        result = call("trace", models / "last.keras", tmp_path / name, code=1)
+        assert result.stderr.endswith("as by --columns 1,2,3\n")
+        call("trace", models / "last.keras", tmp_path / name, "--columns", "1,2,3")
+
+
+def test_a_page_that_cannot_be_so_small_names_the_size_that_can(models, tmp_path):
+    np.save(tmp_path / "data.npy", numbers(30_000))
+    options = ["trace", models / "both_sides.keras", tmp_path / "data.npy"]
+    options += ["--html", tmp_path / "r.html", "--max-size"]
+    result = call(*options, "0.1", code=1)
+    found = re.search(r"Say --max-size ([\d.]+), .*: --layers (\S+)\n$", result.stderr)
+    assert found, result.stderr
+    assert "max_bytes" not in result.stderr
+    call(*options, found[1])
+    assert (tmp_path / "r.html").stat().st_size <= float(found[1]) * 2**20
+    call(*options, found[1], "--layers", found[2])
+
+
+@pytest.mark.parametrize("position", ["0", "4", "9", "b"])
+def test_a_forecast_of_a_feature_that_is_not_there(models, tmp_path, position):
+    np.save(tmp_path / "data.npy", numbers(4)[None])
+    options = ("--html", tmp_path / "r.html", "--forecast-of", position)
+    result = call("trace", models / "horizon.keras", tmp_path / "data.npy", *options, code=2)
+    assert f"--forecast-of {position}: " in result.stderr
+    assert "from 1 to 3" in result.stderr
 
 
 def test_no_framework_is_imported(models, tmp_path, table):

@@ -500,6 +500,24 @@ def test_a_limit_that_nothing_fits_into_is_refused():
         report_data(sample_trace(time_steps=400, units=64), max_bytes=1000)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "kind", "words"),
+    [
+        ({"max_bytes": "1"}, TypeError, "max_bytes is '1'; expected a number of bytes"),
+        ({"max_bytes": True}, TypeError, "max_bytes is True; expected a number of bytes"),
+        ({"max_bytes": float("nan")}, ValueError, "max_bytes is nan; expected .* above 0"),
+        ({"max_bytes": -1}, ValueError, "max_bytes is -1; expected .* above 0"),
+        ({"rows": [1.5]}, TypeError, "rows has 1.5; expected whole numbers"),
+        ({"rows": [True]}, TypeError, "rows has True; expected whole numbers"),
+        ({"title": 5}, TypeError, "title is 5; expected a text"),
+    ],
+)
+def test_arguments_of_other_kinds_are_named(trace, tmp_path, wrong, kind, words):
+    with pytest.raises(kind, match=words):
+        trace.report(tmp_path / "r.html", **wrong)
+    assert not list(tmp_path.iterdir())
+
+
 # ---- Files
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -76,16 +77,16 @@ def trace(
         str | None, typer.Option(help="Of the page.", rich_help_panel=_RESULTS)
     ] = None,
     max_size: Annotated[
-        float,
+        float | None,
         typer.Option(
             metavar="MB",
             min=0.1,
             max=2000,
-            help="What does not fit into a page of so many megabytes is left out, and the page "
-            "says so.",
+            help="What does not fit into a page of so many megabytes (24) is left out, and the "
+            "page says so.",
             rich_help_panel=_RESULTS,
         ),
-    ] = 24,
+    ] = None,
     rows: Annotated[
         int,
         typer.Option(min=1, help="How many sequences or windows: the first.", rich_help_panel=ROWS),
@@ -158,8 +159,16 @@ def trace(
         from recurra.cli.tables import format_of
         from recurra.cli.tables.columns import Wanted, listed
         from recurra.cli.tables.opening import choose_columns, open_table
+        from recurra.insight.report.sizes import MAX_BYTES
 
-        for_page = {"--title": title, "--forecast": forecast, "--forecast-of": forecast_of}
+        for_page = {
+            "--title": title,
+            "--labels": labels,
+            "--tokens": tokens,
+            "--forecast": forecast,
+            "--forecast-of": forecast_of,
+            "--max-size": max_size,
+        }
         _check_results(html, save, [model, data], for_page)
         source_format = format_of(data, input_format, "--input-format")
         check_input(data, "a table of numbers")
@@ -172,7 +181,7 @@ def trace(
             plan = make_plan(form, table, [], window=window, stride=stride, wide=False, nested=True)
             samples, more = first_sequences(form, table, plan, rows)
             features = _feature_names(form, table)
-            going_on = _feature(forecast_of, features)
+            going_on = _feature(forecast_of, form, features)
             skipped = table.numbers.report()
         if skipped:
             note("trace", skipped)
@@ -189,7 +198,7 @@ def trace(
                 "features": features,
                 "forecast": forecast if going_on is None else going_on,
                 "title": title,
-                "max_bytes": int(max_size * 2**20),
+                "max_bytes": MAX_BYTES if max_size is None else int(max_size * 2**20),
                 "rows": len(samples),
                 "names": [sample.name for sample in samples],
                 "notes": notes,
@@ -216,7 +225,7 @@ def _check_results(
 
     if html is None:
         for option, given in html_only.items():
-            if given:
+            if given not in (None, False):
                 raise UsageError(f"{option} is about the page: give --html FILE too.")
         if save is None:
             require_output()
@@ -258,10 +267,18 @@ def _write_page(traced: Any, path: str, about: dict[str, Any]) -> list[str]:
     """Write the page; what it has left out, in sentences."""
     from recurra.cli.files import replacing
     from recurra.cli.signals import cleaned_up
+    from recurra.insight.report.sizes import PageTooLarge
     from recurra.insight.report.writing import report_page
 
     try:
         page, notes = report_page(traced, **about)
+    except PageTooLarge as error:
+        enough = math.ceil(error.needed / 2**20 * 10) / 10
+        raise CommandError(
+            f"--max-size is too small for this trace: the least page has {enough:g} MB. Say "
+            f"--max-size {enough:g}, or look at some of the layers: --layers "
+            f"{','.join(list(traced.layers)[:1])}"
+        ) from None
     except ValueError as error:
         raise CommandError(f"--html {path}: {error}") from None
     with cleaned_up(), replacing(path) as file:
@@ -282,7 +299,9 @@ def _feature_names(form: Form, table: Table) -> dict[str, list[str]] | None:
     return found
 
 
-def _feature(wanted: str | None, features: dict[str, list[str]] | None) -> str | int | None:
+def _feature(
+    wanted: str | None, form: Form, features: dict[str, list[str]] | None
+) -> str | int | None:
     """The feature that is forecast, as reports take it.
 
     Raises:
@@ -290,15 +309,19 @@ def _feature(wanted: str | None, features: dict[str, list[str]] | None) -> str |
     """
     if wanted is None:
         return None
+    along = [entry for entry in form.inputs if entry.steps]
     if features is None:  # sequences whose columns have no names: by position
-        if not wanted.isdecimal() or wanted == "0":
-            raise UsageError(f"--forecast-of {wanted}: expected a feature's position, from 1.")
+        most = max((entry.width for entry in along), default=0)
+        if not wanted.isdecimal() or not 1 <= int(wanted) <= most:
+            raise UsageError(
+                f"--forecast-of {wanted}: expected a feature's position, from 1 to {most}."
+            )
         return int(wanted) - 1
-    known = [name for names in features.values() for name in names]
+    known = [name for entry in along for name in features[entry.name]]
     if wanted not in known:
         raise UsageError(
-            f"--forecast-of {wanted}: the model is given no such column; it is given "
-            f"{', '.join(known)}."
+            f"--forecast-of {wanted}: the model is given no such column at each time step; it is "
+            f"given {', '.join(known)}."
         )
     return wanted
 

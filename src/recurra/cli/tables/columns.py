@@ -153,7 +153,8 @@ def _mismatch(
             return f"{has}: choose them, in the model's order: --columns {which}"
         which = ",".join(str(c + 1) if names is None else names[c] for c in words)
         return f"{has}. Set the others aside, and carry them over to the output: --keep {which}"
-    example = "2,3" if names is None else ",".join(names[column] for column in inputs[:features])
+    some = inputs[:features]
+    example = ",".join(str(column + 1) if names is None else names[column] for column in some)
     return f"{has}: choose them, in the model's order, as by --columns {example}"
 
 

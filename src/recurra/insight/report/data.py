@@ -100,6 +100,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -147,6 +148,7 @@ def report_data(
     Raises:
         TypeError, ValueError: if something does not fit the trace; the message says what would.
     """
+    _check(title, max_bytes)
     if not trace.layers:
         raise ValueError(
             "the trace has no recurrent layer, so there is nothing to report; trace a model that "
@@ -200,7 +202,7 @@ def report_data(
     of_rows = [_bytes(entry) for entry in entries]
     other = page_bytes + _bytes([data, tables]) - sum(of_rows) + 8192 * len(whole)
     arrays = {path: shown_arrays(trace.layers[path]) for path in whole}
-    sizes = fit(trace, axes, order, chosen, arrays, max_bytes, other, of_rows)
+    sizes = fit(trace, axes, order, chosen, arrays, int(max_bytes), other, of_rows)
     data["rows"] = entries[: len(sizes.rows)]
     data["series"] = [each.data(axes, sizes) for each in series]
     data["layers"] = [
@@ -218,7 +220,7 @@ def report_data(
     ]
     strides = [axis["stride"] for axis in data["axes"]]
     data["limits"] = {
-        "max_bytes": max_bytes,
+        "max_bytes": int(max_bytes),
         "rows": [len(sizes.rows), trace.batch],
         "units": sizes.units,
         "exact": sizes.exact,
@@ -227,6 +229,15 @@ def report_data(
     missing = [path for path in trace.layers if path not in whole]
     said += left_out(trace, axes, sizes, series, missing, len(order), chosen, max_bytes)
     return data
+
+
+def _check(title: Any, max_bytes: Any) -> None:
+    if title is not None and not isinstance(title, str):
+        raise TypeError(f"title is {title!r:.60}; expected a text.")
+    if isinstance(max_bytes, bool) or not isinstance(max_bytes, int | float | np.number):
+        raise TypeError(f"max_bytes is {max_bytes!r:.60}; expected a number of bytes.")
+    if not 0 < max_bytes < math.inf:
+        raise ValueError(f"max_bytes is {max_bytes}; expected a number of bytes above 0.")
 
 
 def _rows(rows: int | Sequence[int] | None, batch: int) -> tuple[list[int], bool]:
@@ -240,7 +251,13 @@ def _rows(rows: int | Sequence[int] | None, batch: int) -> tuple[list[int], bool
         if rows < 1:
             raise ValueError(f"rows is {rows}; expected at least 1, or a list of rows' numbers.")
         return list(range(min(batch, int(rows)))), False
-    numbers = [int(row) for row in rows]
+    numbers = []
+    for row in rows:
+        if isinstance(row, bool | np.bool_) or not isinstance(row, int | np.integer):
+            raise TypeError(
+                f"rows has {row!r:.60}; expected whole numbers, those of the rows to show."
+            )
+        numbers.append(int(row))
     if not numbers:
         raise ValueError("rows is empty; leave it out to see the first ones, or name some.")
     for row in numbers:

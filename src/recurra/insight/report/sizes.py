@@ -35,6 +35,23 @@ _FEW_COLUMNS, _FEW_UNITS = 64, 16
 """What is shown in any case."""
 
 
+class PageTooLarge(ValueError):
+    """A trace of which not even the least fits into a page.
+
+    Args:
+        allowed: bytes that the page may have.
+        needed: bytes that would do.
+    """
+
+    def __init__(self, allowed: int, needed: int) -> None:
+        super().__init__(
+            f"max_bytes={allowed:,} is too small for a report of this trace: with as few rows, "
+            f"units and columns as a page can have, it has {needed:,} bytes. Allow as many, or "
+            "trace fewer layers: trace(model, x, layers=[...])."
+        )
+        self.needed = needed
+
+
 @dataclass(frozen=True)
 class Sizes:
     """What of a trace a page shows.
@@ -84,7 +101,7 @@ def fit(
         by_row: and for each of `rows` besides its arrays, as its tokens.
 
     Raises:
-        ValueError: if nothing fits.
+        PageTooLarge: if nothing fits.
     """
     smallest = other
     whole = Sizes(tuple(rows), exact=True)
@@ -96,11 +113,7 @@ def fit(
         smallest = other + texts + bytes_of(trace, axes, sizes, arrays)
         if smallest <= max_bytes:
             return sizes
-    raise ValueError(
-        f"max_bytes={max_bytes:,} is too small for a report of this trace: with as few rows, units "
-        f"and columns as a page can have, it has {smallest:,} bytes. Allow as many, or trace fewer "
-        "layers: trace(model, x, layers=[...])."
-    )
+    raise PageTooLarge(max_bytes, smallest)
 
 
 def bytes_of(trace: Trace, axes: Axes, sizes: Sizes, arrays: Mapping[str, Sequence[str]]) -> int:
