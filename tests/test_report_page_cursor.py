@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pytest
 
+import chromium
 import report_page_use
 from report_page_data import array, layer, page_data, story
 from report_page_use import (
@@ -212,6 +214,45 @@ def test_keys(show: Show) -> None:
         page.keyboard.press("}")
         settle(page)
         assert page.locator("#layer-choice").input_value() == "1"
+
+
+def test_boxes_that_are_too_wide_are_scrolled_by_arrows(show: Show) -> None:
+    with show(story(), size=chromium.PHONE) as page:
+        plot_of(page).focus()
+        page.keyboard.press("Home")
+        for name in (".scroll", ".diagram"):
+            box = page.locator(name).first
+            box.evaluate("(box) => (box.firstElementChild.style.width = '1200px')")
+            box.focus()
+            page.keyboard.press("ArrowRight")
+            handle = box.element_handle()
+            page.wait_for_function("(box) => box.scrollLeft > 0", arg=handle)
+            box.evaluate("(box) => (box.firstElementChild.style.width = '100px')")
+        assert set(cursors(page)) == {0}
+        page.keyboard.press("ArrowRight")
+        settle(page)
+        assert set(cursors(page)) == {1}, "nothing to scroll: the arrow is the cursor's"
+
+
+@pytest.mark.parametrize("size", [chromium.DESKTOP, chromium.PHONE])
+def test_a_unit_is_typed_and_left_again(show: Show, size: tuple[int, int]) -> None:
+    with show(story(), size=size) as page:
+        field, inspector = page.locator("#unit-choice"), page.locator("#inspector")
+        before = inspector.is_visible()
+        for leave, unit in (("Enter", "3"), ("Escape", "3")):
+            plot_of(page).focus()
+            page.keyboard.press("u")
+            assert inspector.is_visible()
+            page.keyboard.type("3" if leave == "Enter" else "1")
+            page.keyboard.press(leave)
+            settle(page)
+            assert field.input_value() == unit
+            assert inspector.is_visible() == before
+            assert page.locator(".unit-part h3").first.inner_text() == f"Unit {unit} over time"
+            page.keyboard.press("Home")
+            page.keyboard.press("ArrowRight")
+            settle(page)
+            assert "step 1\n" in readout(page), "the keys are the page's again"
 
 
 def test_keys_in_fields_stay_there(show: Show) -> None:

@@ -182,6 +182,9 @@ def test_ranges_of_layers_inside_of_time_distributed(show: Show) -> None:
         page.locator("#outer-0").fill("1")
         settle(page)
         assert looks_orange(colour(plot, 5.5 / 20, 0.5)), "sample 0, outer step 1"
+        page.locator("#outer-0").fill("9")
+        page.keyboard.press("Tab")
+        assert page.locator("#outer-0").input_value() == "1", "there is no such step"
         drag(page, spot(plot, 4, 20, 1, 3), spot(plot, 7, 20, 1, 3))
         match = page.locator(".similar button").first
         match.wait_for()

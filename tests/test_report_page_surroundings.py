@@ -50,6 +50,13 @@ def test_a_phone(show: Show) -> None:
             assert box["x"] + box["width"] <= 390
         for key in page.locator(".zooms button").all():
             assert key.bounding_box()["height"] >= 30, "large enough for a finger"
+        sizes = page.locator("button, select, input, summary").evaluate_all(
+            """(all) => all.map((one) => [one, one.getBoundingClientRect()])
+                .filter(([, {width}]) => width)
+                .map(([{outerHTML}, {width, height}]) => [outerHTML, width, height])"""
+        )
+        assert len(sizes) > 40
+        assert [each for each in sizes if min(each[1:]) < 24] == []
         plot = plot_of(page)
         page.touchscreen.tap(*spot(plot, 6, line=4))
         settle(page)
@@ -60,8 +67,19 @@ def test_a_phone(show: Show) -> None:
         page.locator(".inspect").click()
         assert inspector.is_visible()
         assert "Step 6" in inspector.inner_text()
+        assert inspector.evaluate("(panel) => panel.contains(document.activeElement)")
         page.locator(".shut").click()
         assert not inspector.is_visible()
+        for place in ("", "#layer-choice", "#unit-choice"):
+            page.locator(".inspect").press("Enter")
+            assert inspector.is_visible()
+            if place:
+                page.focus(place)
+            page.keyboard.press("Escape")
+            if place == "#unit-choice":
+                page.keyboard.press("Escape")
+            assert not inspector.is_visible()
+        assert page.locator(".inspect").evaluate("(key) => key === document.activeElement")
 
 
 def test_a_finger_moves_the_cursor_or_takes_a_range(show: Show) -> None:
@@ -97,6 +115,9 @@ def test_paper_is_light_and_complete(show: Show) -> None:
         assert page.locator("details:not([open])").count() == 0
         assert not page.locator(".zooms").is_visible()
         assert page.locator("aside").is_visible()
+        text = page.locator("#text .tools")
+        assert text.locator(".what").inner_text().startswith("of unit ")
+        assert text.locator(".ramp").is_visible()
         assert looks_empty(ground(page.locator(".tokens .token").nth(3)))
         page.emulate_media(media="screen")
         settle(page)

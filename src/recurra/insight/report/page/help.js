@@ -11,7 +11,7 @@ const KEYS = [
   ["Escape", "clear the range"],
   ["[ ]", "sample before, next sample"],
   ["{ }", "layer before, next layer"],
-  ["u", "type the number of a unit"],
+  ["u", "type the number of a unit; Enter or Escape goes back"],
   ["t", "light or dark"],
   ["?", "this page"],
 ];

@@ -18,11 +18,25 @@ class Inspector {
       min: "0",
       "aria-label": "Number of the unit",
       onchange: () => this.choose(),
+      onkeydown: (event) => {
+        if (event.key !== "Enter" && event.key !== "Escape") return;
+        if (event.key === "Escape") this.unitChoice.value = theLayer().shown[state.unit];
+        this.choose();
+        if (typingFrom || event.key === "Escape") event.stopPropagation();
+        leaveUnit();
+      },
     });
     this.sample = el("dl", { class: "facts sample" });
     this.node = el(
       "aside",
-      { id: "inspector", "aria-label": "Inspector" },
+      {
+        id: "inspector",
+        "aria-label": "Inspector",
+        tabindex: "-1",
+        onkeydown: (event) => {
+          if (event.key === "Escape" && foldInspector()) event.stopPropagation();
+        },
+      },
       button("×", "Close", toggleInspector, { class: "shut" }),
       el(
         "div",
@@ -220,9 +234,43 @@ class Inspector {
 }
 
 /** On small screens the inspector is a sheet over the lower part of the page. */
+/** Where there is no place beside the views, the inspector lies over them when it is asked for. */
 function toggleInspector() {
-  const open = document.getElementById("inspector").classList.toggle("open");
-  document.querySelector(".inspect").setAttribute("aria-expanded", String(open));
+  const inspector = document.getElementById("inspector");
+  const opener = document.querySelector(".inspect");
+  const open = inspector.classList.toggle("open");
+  opener.setAttribute("aria-expanded", String(open));
+  // Not to be searched for behind the whole page by those who go by keys.
+  (open ? inspector : opener).focus({ preventScroll: true });
+}
+
+/** Whether it lay over the views, and does so no longer. */
+function foldInspector() {
+  const inspector = document.getElementById("inspector");
+  if (!inspector?.classList.contains("open")) return false;
+  if (getComputedStyle(inspector).position !== "fixed") return false;
+  toggleInspector();
+  return true;
+}
+
+let typingFrom = null; // what had the focus, and whether the inspector was folded away
+
+function typeUnit() {
+  const field = document.getElementById("unit-choice");
+  const focus = document.activeElement;
+  const folded = !field.getClientRects().length;
+  typingFrom = { focus, folded };
+  if (folded) toggleInspector();
+  field.focus();
+  field.select();
+}
+
+function leaveUnit() {
+  document.getElementById("unit-choice").blur();
+  if (!typingFrom) return;
+  if (typingFrom.folded) foldInspector();
+  typingFrom.focus?.focus({ preventScroll: true });
+  typingFrom = null;
 }
 
 function card(id, title) {

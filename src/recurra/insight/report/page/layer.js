@@ -135,6 +135,7 @@ class LayerPanel {
       max: String(this.layer.outer - 1),
       value: "0",
       oninput: () => setOuter(clamp(Number(input.value) || 0, 0, this.layer.outer - 1)),
+      onchange: () => (input.value = String(state.outer)),
     });
     subscribe("outer", () => {
       if (Number(input.value) !== state.outer) input.value = String(state.outer);

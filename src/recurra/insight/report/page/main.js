@@ -87,6 +87,7 @@ function onKey(event) {
   const axis = view ? view.axis : layers.length ? theAxis().index : 0;
   const arrow = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
   const upright = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+  if (arrow && !event.shiftKey && !event.ctrlKey && scrolls(event.target)) return;
   if (arrow && event.shiftKey) extendRange(axis, arrow);
   else if (arrow) {
     rangeFrom = null;
@@ -98,6 +99,12 @@ function onKey(event) {
   event.preventDefault();
 }
 
+/** Whether arrows are needed to see the rest of a box that is wider than its place. */
+function scrolls(target) {
+  const box = target.closest(".scroll, .diagram");
+  return box && box.scrollWidth > box.clientWidth + 1;
+}
+
 function other(key, axis, event) {
   const inside = event.target.closest(".plot, .tokens");
   const keys = {
@@ -106,12 +113,12 @@ function other(key, axis, event) {
     "-": () => zoom(axis, 2),
     0: () => setWindow(axis, 0, axes[axis].extent),
     z: zoomToRange,
-    Escape: clearRange,
+    Escape: () => foldInspector() || clearRange(),
     "[": () => setRow(state.row - 1),
     "]": () => setRow(state.row + 1),
     "{": () => goToLayer(layers[clamp(state.layer - 1, 0, layers.length - 1)]),
     "}": () => goToLayer(layers[clamp(state.layer + 1, 0, layers.length - 1)]),
-    u: () => document.getElementById("unit-choice").select(),
+    u: typeUnit,
     t: toggleTheme,
     "?": toggleHelp,
   };
