@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 
 import insight_zoo
+import lint_cases_more  # noqa: F401  (more CASES)
 import quick_weights
 import recurra
-from lint_cases import CASES, B, F, Made, T, numbers, padded, series
+from lint_cases import CASES, B, F, Made, T, both_ways, numbers, padded, series
 from recurra import insight
 from recurra import layers as L
 from recurra.insight.linting import SEVERITIES, Finding
@@ -94,6 +97,31 @@ def test_words_and_places() -> None:
     (found,) = linted(CASES["R301"][0][0])
     assert "starts from state_c of 'encoder', state_h of 'encoder'" in found.problem
     assert "initial_state=[state_h, state_c]" in found.advice
+
+
+def test_states_in_the_wrong_order_are_told_once() -> None:
+    found = linted(CASES["R301"][-1][0])
+    assert [finding.code for finding in found] == ["R301"]
+    (found_once,) = linted(CASES["R301"][-2][0])
+    assert "state_c of 'encoder', output of 'encoder'" in found_once.problem
+
+
+def test_padding_behind_a_convolution_is_told_of_with_what_helps_there() -> None:
+    (found,) = linted(CASES["R206"][-2][0])
+    assert "Convolutions and pooling hand no masks on" in found.advice
+    assert "(B, 2, 4)" in found.advice
+
+
+def test_one_mistake_in_the_order_of_states_is_told_once() -> None:
+    join = L.Concatenate()
+
+    def codes(arrange: Callable[..., Any]) -> list[str]:
+        found = insight.lint(both_ways(arrange, L.LSTM(8)))
+        return [each.code for each in found if each.code.startswith("R30")]
+
+    assert codes(lambda fh, fc, bh, bc: [join([fc, bc]), join([fh, bh])]) == ["R301"]
+    assert codes(lambda fh, fc, bh, bc: [join([fc, bc]), join([fh, fh])]) == ["R302"]
+    assert codes(lambda fh, fc, bh, bc: [join([fh, bh]), join([fc, bc])]) == []
 
 
 def test_errors_come_first_then_the_order_of_the_calls() -> None:

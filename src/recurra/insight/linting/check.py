@@ -12,7 +12,7 @@ from recurra.insight.linting.unbuilt import is_unbuilt_sequential, structure_of_
 from recurra.insight.linting.view import View
 from recurra.insight.structure import Structure, structure_of
 
-for _name in ("time_axis", "masks", "states", "outputs", "with_data"):
+for _name in ("time_axis", "masks", "states", "stateful", "outputs", "with_data", "with_shapes"):
     importlib.import_module(f"recurra.insight.linting.{_name}")
 
 

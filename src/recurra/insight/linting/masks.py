@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from recurra.insight.linting.rules import Found, rule
-from recurra.insight.linting.view import View, argument, inner, kind, rank, shape_text, size_at
+from recurra.insight.linting.view import (
+    MERGES,
+    STEPWISE,
+    View,
+    argument,
+    inner,
+    kind,
+    rank,
+    shape_text,
+    size_at,
+)
 from recurra.insight.structure import Node
 
 # Layers and operations that make one of all steps.
@@ -237,4 +247,48 @@ def output_without_mask(view: View) -> Iterator[Found]:
             "Loss and metrics count padded steps like real ones.",
             "Give fit and evaluate sample_weight of shape (batch, time_steps), 0 at padded steps, "
             f"or put a layer that hands masks on in the place of {lost.path!r}.",
+        )
+
+
+# Layers of Keras's that take the time axis away without heeding masks, by the user's will.
+_MEANT = (
+    STEPWISE
+    | MERGES
+    | frozenset({"Dot", "GlobalAveragePooling1D", "Lambda", "Permute", "Reshape", *_MIXES_STEPS})
+)
+
+
+@rule(
+    "R209",
+    "hint",
+    "a layer of one's own sums up steps without their mask",
+    "`supports_masking = True`, and `mask` as an argument of its `call`",
+)
+def summed_up_without_mask(view: View) -> Iterator[Found]:
+    """Attention pooling and the like, written as a layer, weighs padded steps like all others.
+
+    Keras gives a layer the mask if its `call` has an argument of that name.
+
+        class Pooling(keras.Layer):
+            supports_masking = True
+
+            def call(self, y, mask=None): ...    # scores of masked steps: -1e9
+            def compute_mask(self, y, mask=None): return None
+    """
+    for node in view.nodes:
+        tensor = view.input(node)
+        if tensor is None or not tensor.masked or node.mask_role != "loses" or node.operation:
+            continue
+        if node.recurrent is not None or "mask" in node.others or node.class_name in _MEANT:
+            continue
+        if rank(tensor) != 3 or rank(view.output(node)) != 2:
+            continue
+        yield Found(
+            node.path,
+            f"{node.class_name} {node.path!r} makes {shape_text(view.output(node))} of "
+            f"{shape_text(tensor)} with a mask, from {view.label(node.inputs[0])}, and does not "
+            "take the mask.",
+            "Unless it picks single steps, what stands at padded steps goes into the result.",
+            "Give its call an argument mask, set supports_masking = True, and leave padded steps "
+            "out.",
         )

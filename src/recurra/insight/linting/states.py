@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -24,7 +23,9 @@ class Origin:
 
     @property
     def state(self) -> str:
-        """Which of the cell's states: "state_h"."""
+        """Which of the cell's states: "state_h", which a layer's last output is too."""
+        if self.name == "output":
+            return "state_h"
         return self.name.removeprefix("forward_").removeprefix("backward_")
 
     @property
@@ -46,6 +47,8 @@ def origins(view: View, tensor: int) -> list[Origin] | None:
         return None
     if maker.recurrent is not None:
         origin = Origin(maker, output_name(maker, tensor))
+        if origin.name == "output" and not _is_hidden_state(maker.recurrent):
+            return None
         return [origin] if origin.state in ("state_h", "state_c") else None
     if maker.class_name in ("Identity", "Dropout") or maker.class_name in MERGES:
         found = [origins(view, each) for each in maker.inputs]
@@ -53,6 +56,16 @@ def origins(view: View, tensor: int) -> list[Origin] | None:
             return None
         return [origin for each in found for origin in each or ()]
     return None
+
+
+def _is_hidden_state(layer: Recurrent) -> bool:
+    """Whether a layer's first result is its final hidden state."""
+    return (
+        not layer.parts
+        and not layer.return_sequences
+        and len(layer.cells) == 1
+        and layer.cells[0].spec is not None
+    )
 
 
 @dataclass(frozen=True)
@@ -169,6 +182,8 @@ def swapped(view: View) -> Iterator[Found]:
             continue
         if len(halves) == 2 and any({"forward", "backward"} & s.directions for s in found):
             continue  # a Bidirectional layer's states: see R302
+        if len({frozenset(slot.directions) for slot in found}) > 1:
+            continue  # of different directions too: R302
         yield Found(
             node.path,
             f"{kind(node)} {node.path!r} starts from {', '.join(slot.text for slot in found)}; its "
@@ -206,6 +221,8 @@ def bidirectional_order(view: View) -> Iterator[Found]:
         crossed |= plain and len({frozenset(slot.directions) for slot in found}) > 1
         if not _wrong(found) and not crossed:
             continue
+        if plain and not crossed and _is_swapped(found):
+            continue  # R301
         right = _names(found)
         advice = f"Write initial_state={right}, in this order."
         if plain and len(found) == 2:
@@ -303,94 +320,66 @@ def unused_states(view: View) -> Iterator[Found]:
         )
 
 
-def _stateful(view: View) -> Iterator[tuple[Node, list[Recurrent]]]:
-    for node in view.nodes:
-        if node.recurrent is not None:
-            leaves = [leaf for _, leaf in node.recurrent.leaves(node.path) if leaf.stateful]
-            if leaves:
-                yield node, leaves
-
-
 @rule(
-    "R305",
+    "R308",
     "hint",
-    "stateful layers need batches that continue each other",
-    "`fit(..., shuffle=False)`, and `reset_states` between sequences",
+    "of an LSTM's results only the cell state is used",
+    "`output, state_h, state_c = LSTM(32, return_state=True)(x)`, and `output`",
 )
-def stateful(view: View) -> Iterator[Found]:
-    """With `stateful=True`, row i of a batch goes on where row i of the batch before ended.
+def cell_state_alone(view: View) -> Iterator[Found]:
+    """What an LSTM tells others is its hidden state; the cell state is what it keeps for itself.
 
-    That is right only if the data is laid out like that. `fit` shuffles by default, and states are
-    kept until they are reset, from one epoch to the next and from training into evaluation.
+    `return_state=True` makes three results of one: the output first, the cell state last.
 
-        for epoch in range(epochs):
-            model.fit(x, y, batch_size=B, shuffle=False)
-            recurra.models.reset_states(model)
+        *_, y = LSTM(32, return_state=True)(x);    Dense(1)(y)    # the cell state
+        y = LSTM(32)(x);                           Dense(1)(y)
     """
-    names = [repr(node.path) for node, _ in _stateful(view) if ":" not in node.path]
-    if names and view.trains:
-        yield Found(
-            "",
-            f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} stateful: every row goes on "
-            "from the state in which the same row of the batch before ended.",
-            "By default fit shuffles the rows, which mixes the states of different sequences, and "
-            "states stay until they are reset.",
-            "Train with fit(..., shuffle=False), rows in the order of time, and call "
-            "recurra.models.reset_states(model) where new sequences begin.",
-        )
-
-
-@rule(
-    "R306",
-    "warning",
-    "a stateful layer reads backwards in time",
-    "`stateful=True` in forward layers only",
-)
-def stateful_backwards(view: View) -> Iterator[Found]:
-    """A layer that goes backwards ends at the first step of its batch.
-
-    Kept for the next batch, which comes later in time, that state is put behind a step that it does
-    not border on. In Bidirectional it concerns the backward half.
-
-        Bidirectional(LSTM(8, stateful=True))    # the backward layer's states fit no next batch
-        LSTM(8, stateful=True)
-    """
-    for node, leaves in _stateful(view):
-        if not any(leaf.go_backwards for leaf in leaves):
+    for node, recurrent in view.recurrent():
+        if recurrent.parts or node.states or len(recurrent.cells) > 1:
             continue
-        which = "its backward layer" if node.recurrent and node.recurrent.parts else "it"
+        used = [output_name(node, t) for t in node.outputs if view.is_used(t)]
+        if used != ["state_c"] or any(
+            node_reads.recurrent is not None
+            for t in node.outputs
+            for node_reads in view.readers.get(t, [])
+        ):
+            continue
         yield Found(
             node.path,
-            f"{kind(node)} {node.path!r} is stateful, and {which} goes backwards in time.",
-            "It ends at a batch's first step and would go on at the next batch's last one: two "
-            "steps that do not border on each other.",
-            "Leave stateful=True out here, or give the batches in reversed order of time.",
+            f"Of what {kind(node)} {node.path!r} returns ({', '.join(node.output_names)}), only "
+            "state_c is used.",
+            "The cell state has no bounds, and lacks the output gate; a layer's answer is its "
+            "output, which equals state_h.",
+            "Use the first result, or leave return_state=True out.",
         )
 
 
 @rule(
-    "R307",
-    "warning",
-    "a stateful layer is used in two places",
-    "a layer for each place, or `initial_state` by hand",
+    "R309",
+    "hint",
+    "a layer's output is joined with its state_h",
+    "`Concatenate()([output, state_c])`, or the output alone",
 )
-def stateful_shared(view: View) -> Iterator[Found]:
-    """A stateful layer keeps one set of states, whoever calls it.
+def output_and_hidden_state(view: View) -> Iterator[Found]:
+    """Without `return_sequences` the output is the final hidden state: the same numbers twice.
 
-    Used twice in one model, the second call goes on where the first one ended, and the first one of
-    the next batch where the second one did.
-
-        memory = LSTM(8, stateful=True);    memory(a), memory(b)
-        LSTM(8, stateful=True)(a), LSTM(8, stateful=True)(b)
+    output, h, c = LSTM(32, return_state=True)(x)
+    Concatenate()([output, h])    # 64 values, 32 of them twice
+    output
     """
-    for node, _ in _stateful(view):
-        if re.search(r":\d+(/|$)", node.path):
-            first = re.sub(r":\d+(?=/|$)", "", node.path)
-            yield Found(
-                node.path,
-                f"{kind(node)} {first!r} is stateful and is called in more than one place of the "
-                "model.",
-                "It keeps one set of states: the second call goes on where the first one ended.",
-                "Use a layer of its own in each place, or leave stateful=True out and hand states "
-                "on with initial_state.",
-            )
+    for node in view.nodes:
+        if node.class_name not in MERGES:
+            continue
+        makers = [(view.makers.get(t), t) for t in node.inputs]
+        names: dict[str, set[str]] = {}
+        for maker, tensor in makers:
+            if maker is not None and maker.recurrent and _is_hidden_state(maker.recurrent):
+                names.setdefault(maker.path, set()).add(output_name(maker, tensor))
+        for path, those in names.items():
+            if {"output", "state_h"} <= those:
+                yield Found(
+                    node.path,
+                    f"{node.class_name} {node.path!r} gets both output and state_h of {path!r}.",
+                    "Without return_sequences they are the same numbers.",
+                    "Leave one of them out.",
+                )

@@ -291,8 +291,52 @@ def last_of_bidirectional(view: View) -> Iterator[Found]:
         )
 
 
+@rule(
+    "R107",
+    "hint",
+    "the first step of a recurrent layer's sequence is taken",
+    "`y[:, -1]`, or `return_sequences=False`",
+)
+def first_of_sequence(view: View) -> Iterator[Found]:
+    """`LSTM(8, return_sequences=True)(x)[:, 0]` comes from a single step.
+
+    Step 0 is the one that the layer reads first, with `go_backwards=True` too: it knows nothing of
+    the others.
+
+        LSTM(8, return_sequences=True)(x)[:, 0]
+        LSTM(8)(x)
+    """
+    for node in view.nodes:
+        if node.class_name != "GetItem" or not node.inputs or len(node.outputs) != 1:
+            continue
+        if not takes_step(argument(node, "key"), 0):
+            continue
+        maker = view.makers.get(node.inputs[0])
+        while maker is not None and maker.class_name in ("Dropout", "Identity"):
+            maker = view.makers.get(maker.inputs[0]) if maker.inputs else None
+        if maker is None or maker.recurrent is None or maker.recurrent.parts or maker.states:
+            continue
+        tensor = view.output(maker)
+        if not maker.recurrent.return_sequences or maker.recurrent.stateful:
+            continue
+        if size_at(tensor, 1) == 1 or not maker.recurrent.cells:
+            continue
+        yield Found(
+            node.path,
+            f"{node.path!r} takes step 0 of the sequence of {kind(maker)} {maker.path!r}.",
+            "That is the step that it reads first: what is taken knows nothing of the others.",
+            f"For a summary of the sequence take [:, -1], or build {maker.path!r} without "
+            "return_sequences.",
+        )
+
+
 def takes_last_step(key: object) -> bool:
     """Whether an index means `[:, -1]` or `[:, -1, :]`."""
+    return takes_step(key, -1)
+
+
+def takes_step(key: object, step: int) -> bool:
+    """Whether an index means `[:, step]` or `[:, step, :]`."""
     text = "".join(str(key).split()).strip("[]()")
     full = "slice(None,None,None)"
-    return text.replace(full, ":") in (":,-1", ":,-1,:", ":,-1,...")
+    return text.replace(full, ":") in {f":,{step}{rest}" for rest in ("", ",:", ",...")}

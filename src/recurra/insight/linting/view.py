@@ -22,6 +22,14 @@ STEPWISE = frozenset(
 
 MERGES = frozenset({"Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply", "Subtract"})
 
+# Layers of Keras's that make new steps of neighbouring ones, in the same order, without masks.
+NEIGHBOURS = frozenset(
+    {
+        *("AveragePooling1D", "Conv1D", "Conv1DTranspose", "Cropping1D", "DepthwiseConv1D"),
+        *("MaxPooling1D", "SeparableConv1D", "UpSampling1D", "ZeroPadding1D"),
+    }
+)
+
 ATTENTION = frozenset(
     {"AdditiveAttention", "Attention", "GroupQueryAttention", "MultiHeadAttention"}
 )

@@ -15,14 +15,15 @@ from recurra.insight.linting.data import (
     reads_tokens,
     runs,
 )
+from recurra.insight.linting.masks import loser
 from recurra.insight.linting.rules import Found, rule
 from recurra.insight.linting.view import (
     MERGES,
+    NEIGHBOURS,
     STEPWISE,
     View,
     argument,
     kind,
-    rank,
     shape_text,
 )
 from recurra.insight.structure import Node
@@ -41,7 +42,7 @@ def _series(view: View, data: Data) -> Iterator[tuple[int, Array]]:
             yield tensor, array
 
 
-def _reached(view: View, tensor: int, passing: frozenset[str]) -> Iterator[Node]:
+def reached(view: View, tensor: int, passing: frozenset[str]) -> Iterator[Node]:
     """The recurrent calls that read a tensor, or what such layers make of it."""
     waiting, seen = [tensor], set()
     while waiting:
@@ -82,11 +83,20 @@ def padded_without_mask(view: View, data: Data) -> Iterator[Found]:
         padding = padding_of(array)
         if padding is None:
             continue
-        for node in _reached(view, tensor, STEPWISE | MERGES):
+        straight = [*reached(view, tensor, STEPWISE | MERGES)]
+        for node in straight or reached(view, tensor, STEPWISE | MERGES | NEIGHBOURS):
             given = view.input(node)
             if given is None or given.masked or "mask" in node.others:
                 continue
-            if array.ndim == 2:
+            if not straight:
+                if loser(view, node.inputs[0]) is not None:
+                    continue  # R201
+                advice = (
+                    "Convolutions and pooling hand no masks on: give the layer mask= for the steps "
+                    f"that it gets, {shape_text(given)}, True where one is real; or leave "
+                    "convolutions behind it."
+                )
+            elif array.ndim == 2:
                 advice = "Write Embedding(..., mask_zero=True), and keep 0 for padding."
             else:
                 advice = (
@@ -174,53 +184,6 @@ def masked_between(view: View, data: Data) -> Iterator[Found]:
         )
 
 
-@rule(
-    "R501",
-    "error",
-    "the data does not have the shape of the model's input",
-    "(batch, time_steps, features)",
-    needs="x",
-)
-def wrong_shape(view: View, data: Data) -> Iterator[Found]:
-    """The model was built for other axes or sizes than the data has.
-
-    A series of single values has one feature: (batch, time_steps, 1).
-
-        model.predict(x)                 # x of shape (batch, time_steps)
-        model.predict(x[..., None])
-    """
-    for index, array in data.x.items():
-        tensor = view.tensors[index]
-        if tensor.shape is None:
-            continue
-        sizes = list(zip(tensor.shape[1:], array.shape[1:], strict=False))
-        fits = len(tensor.shape) == array.ndim and all(a in (None, b) for a, b in sizes)
-        if fits:
-            continue
-        if len(tensor.shape) == array.ndim + 1 and tensor.shape[-1] == 1:
-            advice = "Add the features axis: x[..., None]."
-        elif len(tensor.shape) == array.ndim + 1:
-            advice = "Add the batch axis, x[None], or the features axis, x[..., None]."
-        elif (
-            len(tensor.shape) == 3
-            and array.ndim == 3
-            and all(
-                a in (None, b) for a, b in zip(tensor.shape[1:], array.shape[:0:-1], strict=True)
-            )
-        ):
-            advice = "Time and features are swapped: x.swapaxes(1, 2)."
-        else:
-            advice = "Give it data of that shape, or build the model for this one."
-        name = view.tensors[index].name
-        yield Found(
-            "",
-            f"The data for the input {name!r} has shape {array.shape}; the model reads "
-            f"{shape_text(tensor)}.",
-            "Neither fit nor predict can run with it.",
-            advice,
-        )
-
-
 @rule("R502", "error", "the data holds NaN or infinity", "fill or leave out", needs="x")
 def not_finite(view: View, data: Data) -> Iterator[Found]:
     """One NaN makes all states after it NaN, and with the first gradient all weights.
@@ -273,7 +236,7 @@ def not_scaled(view: View, data: Data) -> Iterator[Found]:
         )
         sizes = np.median(np.abs(array[real].astype("float64")), axis=0) if real.any() else []
         large = [index for index, size in enumerate(sizes) if size > _LARGE]
-        node = next(_reached(view, tensor, _SAME_SIZE), None)
+        node = next(reached(view, tensor, _SAME_SIZE), None)
         if not large or node is None:
             continue
         which = "feature" if len(large) == 1 else "features"
@@ -317,39 +280,3 @@ def unknown_words(view: View, data: Data) -> Iterator[Found]:
                     "Depending on the framework that is an error, another word's vector, or NaN.",
                     f"Write Embedding({int(high) + 1}, ...), or number the words from 0 on.",
                 )
-
-
-@rule(
-    "R505",
-    "error",
-    "the rows do not fill a stateful model's batches",
-    "a multiple of the batch",
-    needs="x",
-)
-def incomplete_batch(view: View, data: Data) -> Iterator[Found]:
-    """A stateful model has one state for each row of its batch, whose size is fixed.
-
-    The last batch must be as large as the others.
-
-        n = len(x) // B * B
-        model.fit(x[:n], y[:n], batch_size=B, shuffle=False)
-    """
-    stateful = any(
-        leaf.stateful
-        for node in view.structure.recurrent()
-        if node.recurrent is not None
-        for _, leaf in node.recurrent.leaves(node.path)
-    )
-    for index, array in data.x.items():
-        shape = view.tensors[index].shape
-        batch = shape[0] if shape and rank(view.tensors[index]) else None
-        if not stateful or not batch or not array.ndim or len(array) % batch == 0:
-            continue
-        yield Found(
-            "",
-            f"The data has {len(array)} rows, and the stateful model's batch is {batch}.",
-            "The last batch would have fewer rows than there are states.",
-            f"Give it a multiple of {batch} rows, with batch_size={batch}: "
-            f"{len(array) // batch * batch} of these.",
-        )
-        return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,7 +47,7 @@ def masks_of(layer: Any, call: Call) -> None:
     call.makes = makes_mask(layer)
     call.takes = isinstance(layer, keras.layers.MultiHeadAttention)
     call.uses = isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)) or (
-        is_recurrent(layer) or type(layer).__name__ in _USERS
+        is_recurrent(layer) or type(layer).__name__ in _USERS or _takes_mask(layer)
     )
     if not layer.supports_masking:
         call.hands = nothing
@@ -56,6 +57,12 @@ def masks_of(layer: Any, call: Call) -> None:
         call.hands = _recurrent_hands(layer)
     else:
         call.hands = _asked(layer, [*call.inputs])
+
+
+def _takes_mask(layer: Any) -> bool:
+    """Whether a layer of the user's has a `mask` argument, which Keras fills in."""
+    own = type(layer).__module__.partition(".")[0] not in ("keras", "recurra")
+    return own and "mask" in inspect.signature(layer.call).parameters
 
 
 def _recurrent_hands(layer: Any) -> Any:
