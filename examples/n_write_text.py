@@ -115,5 +115,7 @@ tokens = [[characters[number] for number in row] for row in unseen_x[:4]]
 trace = recurra.trace(model, unseen_x[:4])
 print(trace.summary())
 report = asked.out / "text.html"
-trace.report(report, title="Python's help, character by character", tokens=tokens)
+trace.report(
+    report, title="Python's help, character by character", tokens=tokens, classes=characters
+)
 print("the report:", report)

@@ -134,6 +134,7 @@ trace.report(
     report,
     title="Dates, read and written",
     labels=written[:4],
+    classes=["padding", "start", *CHARACTERS[2:]],
     tokens={
         "text": [list(text) for text in unseen[:4]],
         "written_so_far": [list("^" + iso[:-1]) for iso in written[:4]],
