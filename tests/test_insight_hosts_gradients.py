@@ -64,7 +64,11 @@ class Changes:
 
 def lstm_step(cell: Any, x: Any, h: Any, c: Any, change: Any, keep: Any) -> tuple[Any, Any]:
     """One step, with the change added to the cell state before anything reads it."""
-    pre = ops.matmul(x, cell.kernel) + ops.matmul(h, cell.recurrent_kernel)
+    if hasattr(cell, "input_conv"):  # of ConvLSTM
+        pre = cell.input_conv(x, cell.kernel, padding=cell.padding)
+        pre = pre + cell.recurrent_conv(h, cell.recurrent_kernel)
+    else:
+        pre = ops.matmul(x, cell.kernel) + ops.matmul(h, cell.recurrent_kernel)
     if cell.use_bias:
         pre = pre + cell.bias
     i, f, g, o = ops.split(pre, 4, axis=-1)
@@ -102,14 +106,16 @@ def open_call(path: str, layer: Any, changes: Changes, counts: dict[str, int]) -
         own = path if number == 1 else f"{path}:{number}"
         cells = cells_of(layer)
         start = tree.flatten(initial_state) if initial_state is not None else []
-        if not start:
+        if not start and hasattr(cells[0], "input_conv"):
+            start = layer.get_initial_state(x.shape[0])
+        elif not start:
             sizes = [size for cell in cells for size in tree.flatten(cell.state_size)]
             start = [ops.zeros((x.shape[0], size)) for size in sizes]
         if layer.go_backwards:
             x, mask = ops.flip(x, 1), None if mask is None else ops.flip(mask, 1)
         finals: list[Any] = []
         for index, cell in enumerate(cells):
-            count = len(tree.flatten(cell.state_size))
+            count = len(start) if len(cells) == 1 else len(tree.flatten(cell.state_size))
             inner = own if len(cells) == 1 else f"{own}/cell_{index}"
             given, start = start[:count], start[count:]
             output, shown, states = run_cell(inner, cell, x, given, mask, changes)
@@ -210,6 +216,19 @@ def test_activations_that_the_engine_lacks() -> None:
     inputs = keras.Input((4, FEATURES))
     model = keras.Model(inputs, layer(inputs, mask=ops.any(ops.not_equal(inputs, 0), -1)))
     set_weights(layer)
+    compare(model, x, autodiff(model, ops.convert_to_tensor(x), loss_of))
+
+
+@pytest.mark.parametrize("library", ["recurra"] if IS_SLOW else ["recurra", "keras"])
+def test_convolutions(library: str) -> None:
+    L = LIBRARIES[library]
+    lower = L.ConvLSTM1D(2, 3, padding="same", return_sequences=True, name="lower")
+    upper = L.ConvLSTM1D(3, 2, return_state=True, go_backwards=True, name="upper")
+    inputs = keras.Input((3, 5, 1))
+    model = keras.Model(inputs, list(upper(lower(inputs))))
+    for layer in (lower, upper):
+        set_weights(layer)
+    x = numbers(3, 5, 1)
     compare(model, x, autodiff(model, ops.convert_to_tensor(x), loss_of))
 
 

@@ -25,6 +25,7 @@ def trace(
     seeds are the same afterwards. What each recurrent layer was given is kept, and its scan is
     computed from that and its weights by Recurra's engine in NumPy, whatever the host and whoever's
     layers they are; so a loaded model gives the same numbers as the Keras model that was saved.
+    Traces of Keras models in several threads wait for each other.
 
     Args:
         model: a built Keras model (functional, Sequential, subclassed) or layer, of Keras's own or

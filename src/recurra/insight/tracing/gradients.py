@@ -186,7 +186,9 @@ def _of_cells(cost: _Cost, scan: Scan) -> Gradients:
             cotangents["sequence"] = above
         if finals:
             own = [finals.pop() for _ in range(cell.states)][::-1]
-            cotangents |= dict(zip(state_names(cell.kind, cell.states), own, strict=True))
+            cotangents |= dict(
+                zip(state_names(cell.kind, cell.states, cell.final), own, strict=True)
+            )
         pulled = _of_cell(
             cell,
             trace,

@@ -15,10 +15,11 @@ from keras import ops, tree
 from keras.src import backend
 
 from recurra import hosts
+from recurra.cells import CELLS
 from recurra.insight.tracing.backward import Cotangents, Pulled
 from recurra.insight.tracing.keras_cells import to_numpy
 from recurra.insight.tracing.result import Array
-from recurra.insight.tracing.scan import TracedCell
+from recurra.insight.tracing.scan import TracedCell, state_names
 
 
 def step_gradients(
@@ -66,13 +67,13 @@ def step_gradients(
     )
     sequence, d_output = cotangents.get("sequence"), np.zeros_like(output[:, 0])
     d_output = d_output + cotangents.get("last_output", 0)
-    finals = [s.output for s in cell_states(cell)] if cell.kind else names
+    finals = state_names(cell.kind, cell.states, cell.final)
     after = [
         np.zeros_like(found[name][:, 0]) + cotangents.get(final, 0)
         for name, final in zip(names, finals, strict=True)
     ]
     shown = {"hidden_state": np.zeros_like(output)}
-    if cell.kind is not None:
+    if cell.kind is not None or _is_convolutional(cell):
         shown |= {name: np.zeros_like(found[name]) for name in names}
     dx = np.zeros_like(x)
     for t in range(time_steps - 1, -1, -1):
@@ -93,17 +94,16 @@ def step_gradients(
     return Pulled(shown, dx)
 
 
-def cell_states(cell: TracedCell) -> Any:
-    """The definitions of a known cell's states."""
-    from recurra.cells import CELLS
-
-    assert cell.kind is not None
-    return CELLS[cell.kind].state_table
+def _is_convolutional(cell: TracedCell) -> bool:
+    """Whether it computes as an LSTM does, with convolutions: its states are called alike."""
+    return cell.kind is None and cell.final == CELLS["lstm"].state_outputs
 
 
 def _state_sequences(cell: TracedCell) -> list[str]:
     if cell.kind is not None:
-        return [state.name for state in cell_states(cell)]
+        return [state.name for state in CELLS[cell.kind].state_table]
+    if _is_convolutional(cell):
+        return ["hidden_state", "cell_state"]
     return [f"state_{index}" for index in range(cell.states)]
 
 
@@ -136,7 +136,7 @@ def _within_step(
     cell: TracedCell, found: Any, t: int, changes: Sequence[Array]
 ) -> dict[str, Array]:
     """What states cost by what the same step makes of them: an LSTM's output of its cell state."""
-    if cell.kind != "lstm":
+    if cell.kind != "lstm" and not _is_convolutional(cell):
         return {}
     host = hosts.get(backend.backend())
     assert host is not None
