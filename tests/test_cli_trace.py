@@ -164,6 +164,22 @@ def test_labels_and_tokens_come_from_columns(models, tmp_path):
     assert page["rows"][0]["tokens"] == [{"axis": 0, "items": ["a", "b", "c"]}]
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("abcd", "at most one text for each of its 3 time steps, got 4"),
+        (5, "each time step, got 5"),
+    ],
+)
+def test_tokens_that_do_not_fit_are_told_by_their_sequence(models, tmp_path, text, words):
+    lines = [{"index": [1, 2, 3], "text": each} for each in ("abc", text)]
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    options = ("--columns=index", "--tokens=text", "--html", tmp_path / "r.html")
+    result = call("trace", models / "tokens.keras", tmp_path / "data.jsonl", *options, code=1)
+    assert result.stderr.startswith("Error: sequence 2: --tokens expects")
+    assert words in result.stderr
+
+
 def test_several_inputs_take_their_columns_in_order(models, tmp_path, table):
     options = ("--window", "4", "--columns", "b,a,c")
     page, _ = page_of(models, tmp_path, "two_inputs", *options)
@@ -295,7 +311,7 @@ def test_a_forecast_of_a_feature_that_is_not_there(models, tmp_path, position):
     options = ("--html", tmp_path / "r.html", "--forecast-of", position)
     result = call("trace", models / "horizon.keras", tmp_path / "data.npy", *options, code=2)
     assert f"--forecast-of {position}: " in result.stderr
-    assert "from 1 to 3" in result.stderr
+    assert "a feature, 1 to 3" in result.stderr
 
 
 def test_no_framework_is_imported(models, tmp_path, table):

@@ -194,7 +194,7 @@ def trace(
         if html is not None:
             about = {
                 "labels": _labels(samples, None if labels is None else 0),
-                "tokens": _texts(samples, None if tokens is None else len(kept) - 1),
+                "tokens": _texts(samples, form, None if tokens is None else len(kept) - 1),
                 "features": features,
                 "forecast": forecast if going_on is None else going_on,
                 "title": title,
@@ -314,7 +314,7 @@ def _feature(
         most = max((entry.width for entry in along), default=0)
         if not wanted.isdecimal() or not 1 <= int(wanted) <= most:
             raise UsageError(
-                f"--forecast-of {wanted}: expected a feature's position, from 1 to {most}."
+                f"--forecast-of {wanted}: expected the position of a feature, 1 to {most}."
             )
         return int(wanted) - 1
     known = [name for entry in along for name in features[entry.name]]
@@ -339,7 +339,7 @@ def _labels(samples: Sequence[Sample], place: int | None) -> Any:
     return [[] if each is None else each for each in cells]
 
 
-def _texts(samples: Sequence[Sample], place: int | None) -> list[list[Any]] | None:
+def _texts(samples: Sequence[Sample], form: Form, place: int | None) -> list[list[Any]] | None:
     """The texts of each sequence's steps."""
     if place is None:
         return None
@@ -352,6 +352,16 @@ def _texts(samples: Sequence[Sample], place: int | None) -> list[list[Any]] | No
             raise CommandError(
                 f"{sample.name}: --tokens expects a text for each time step, got "
                 f"{sample.kept[place]!r:.60}."
+            )
+        steps = max(
+            len(array)
+            for entry, array in zip(form.inputs, sample.arrays, strict=True)
+            if entry.steps
+        )
+        if len(cells) > steps:
+            raise CommandError(
+                f"{sample.name}: --tokens expects at most one text for each of its {steps} time "
+                f"steps, got {len(cells)}."
             )
         texts.append(cells)
     return texts
