@@ -139,6 +139,10 @@ def test_pooled_steps(show: Show) -> None:
         tip = page.locator(".tip").inner_text()
         assert "steps 32–39" in tip
         assert "h[1] = 0.5" in tip
+        settle(page)
+        told = page.locator(".readout").inner_text()
+        assert "steps 32–39" in told
+        assert "mean h[" in told
         plot.focus()
         page.keyboard.press("End")
         page.keyboard.press("ArrowLeft")

@@ -95,3 +95,12 @@ def test_findings_notes_and_gaps_are_told(show: Show) -> None:
         assert "1 of 6 units is dead." in told
         page.get_by_text("How it computes").first.click()
         assert page.get_by_text("c' = f ∘ c + i ∘ g").first.is_visible()
+        link = page.get_by_role("link", name="What this page leaves out: 1 note")
+        link.click()
+        page.wait_for_function(
+            """() => {
+                const {top, bottom} = document.getElementById("notes").getBoundingClientRect();
+                return top >= 0 && bottom <= innerHeight;
+            }"""
+        )
+        assert page.locator("#notes").evaluate("(notes) => notes === document.activeElement")

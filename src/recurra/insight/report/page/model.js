@@ -31,7 +31,8 @@ function head(themes, help) {
       "div",
       { class: "name" },
       el("h1", { text: report.title || name }),
-      el("p", { class: "muted", text: facts.filter(Boolean).join(" · ") })
+      el("p", { class: "muted", text: facts.filter(Boolean).join(" · ") }),
+      notesLink()
     ),
     el(
       "div",
@@ -146,12 +147,25 @@ function gapList(gaps) {
   return el("ul", { class: "gaps" }, gaps.map((gap) => el("li", { text: gap })));
 }
 
+/** To the notes, from where everybody begins: they stand at the very end. */
+function notesLink() {
+  if (!report.notes || !report.notes.length) return null;
+  const go = (event) => {
+    event.preventDefault(); // the address keeps the place
+    const notes = document.getElementById("notes");
+    notes.scrollIntoView({ behavior: stillMotion() ? "auto" : "smooth", block: "center" });
+    notes.focus({ preventScroll: true });
+  };
+  const text = `What this page leaves out: ${plural(report.notes.length, "note")}`;
+  return el("p", {}, el("a", { class: "to-notes", href: "#notes", onclick: go, text }));
+}
+
 /** What is not as in the trace: never hidden, never in the way. */
 function noteList() {
   if (!report.notes || !report.notes.length) return null;
   return el(
     "footer",
-    { class: "notes" },
+    { class: "notes", id: "notes", tabindex: "-1" },
     el("h2", { text: "What this page leaves out" }),
     el("ul", {}, report.notes.map((note) => el("li", { text: note })))
   );

@@ -140,9 +140,15 @@ class Timeline {
     const { numbers } = layer.hidden;
     const value = numbers.at(blobRow(layer), state.unit, columnOf(numbers, step));
     const symbol = `${layer.hidden.symbol}[${unitName(layer, state.unit)}]`;
-    const after = step >= axes[layer.axis].time_steps;
+    const { stride, time_steps } = axes[layer.axis];
+    const after = step >= time_steps;
+    // A column of several steps has their mean.
+    const first = Math.floor(step / stride) * stride;
+    const last = after ? step : Math.min(first + stride, time_steps) - 1;
+    const pooled = !after && last > first;
+    const steps = pooled ? `${count(first)}–${count(last)}` : count(step);
     this.readout.replaceChildren(
-      el("span", { class: "at" }, "step ", el("b", { text: count(step) })),
+      el("span", { class: "at" }, pooled ? "steps " : "step ", el("b", { text: steps })),
       token ? el("span", { class: "token", text: visible(token) }) : "",
       el(
         "span",
@@ -151,7 +157,7 @@ class Timeline {
           ? "after the input: forecast"
           : isPadded(layer, blobRow(layer), step)
             ? "padded"
-            : `${symbol} = ${numbers.text(blobRow(layer), state.unit, value, true)}`
+            : `${pooled ? "mean " : ""}${symbol} = ${numbers.text(blobRow(layer), state.unit, value, true)}`
       ),
       el("span", { class: "of", text: layer.path })
     );
