@@ -143,6 +143,7 @@ def test_pooled_steps(show: Show) -> None:
         told = page.locator(".readout").inner_text()
         assert "steps 32–39" in told
         assert "mean h[" in told
+        assert "Steps 32–39" in page.locator(".card.at").inner_text()
         plot.focus()
         page.keyboard.press("End")
         page.keyboard.press("ArrowLeft")

@@ -78,11 +78,11 @@ class Inspector {
     const axis = axes[layer.axis];
     const step = cursorOf(axis.index);
     const row = blobRow(layer);
-    const end = Math.min(step + axis.stride, axis.time_steps) - 1;
+    const [first, last] = stepsAt(axis.index, step);
     const token = tokenAt(axis.index, state.row, step);
     const tag = tokenAt(axis.index, state.row, step, "tags");
     this.at.title.replaceChildren(
-      axis.stride > 1 && end > step ? `Steps ${count(step)}–${count(end)}` : `Step ${count(step)}`,
+      last > first ? `Steps ${count(first)}–${count(last)}` : `Step ${count(step)}`,
       token ? el("span", { class: "token", text: visible(token) }) : "",
       tag ? el("span", { class: "tag", text: tag }) : ""
     );

@@ -63,6 +63,14 @@ function lastReal(layer, row) {
   return column < 0 ? time_steps - 1 : Math.min(column * stride + stride, time_steps) - 1;
 }
 
+/** The first and last of the steps that share a column with this one. */
+function stepsAt(axis, step) {
+  const { stride, time_steps } = axes[axis];
+  if (step >= time_steps) return [step, step];
+  const first = Math.floor(step / stride) * stride;
+  return [first, Math.min(first + stride, time_steps) - 1];
+}
+
 function hoverAt(axis, step) {
   const now = state.hover;
   if (step === null ? now === null : now && now.axis === axis && now.step === step) return;

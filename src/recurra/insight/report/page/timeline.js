@@ -140,12 +140,9 @@ class Timeline {
     const { numbers } = layer.hidden;
     const value = numbers.at(blobRow(layer), state.unit, columnOf(numbers, step));
     const symbol = `${layer.hidden.symbol}[${unitName(layer, state.unit)}]`;
-    const { stride, time_steps } = axes[layer.axis];
-    const after = step >= time_steps;
-    // A column of several steps has their mean.
-    const first = Math.floor(step / stride) * stride;
-    const last = after ? step : Math.min(first + stride, time_steps) - 1;
-    const pooled = !after && last > first;
+    const after = step >= axes[layer.axis].time_steps;
+    const [first, last] = stepsAt(layer.axis, step);
+    const pooled = last > first; // their mean is what there is
     const steps = pooled ? `${count(first)}–${count(last)}` : count(step);
     this.readout.replaceChildren(
       el("span", { class: "at" }, pooled ? "steps " : "step ", el("b", { text: steps })),
