@@ -118,6 +118,21 @@ def padded_words_behind_a_convolution(wrong: bool) -> Any:
     return sequential(*(stack or right), shape=(T,), dtype="int32"), x
 
 
+@case("R210")
+def documents(wrong: bool) -> Any:
+    """Sentences of words, padded in both directions."""
+    embedding = L.Embedding(9, 4, mask_zero=True)
+    first = keras.layers.TimeDistributed(embedding) if wrong else embedding
+    stack = [first, L.TimeDistributed(L.LSTM(4)), L.LSTM(4)]
+    return sequential(*stack, shape=(3, T), dtype="int32")
+
+
+@case("R210")
+def documents_by_one_library(wrong: bool) -> Any:
+    wrapper = keras.layers.TimeDistributed if wrong else L.TimeDistributed
+    return sequential(wrapper(L.Masking()), wrapper(L.GRU(4)), shape=(3, T, F))
+
+
 @case("R506")
 def data_of_one_step(wrong: bool) -> Any:
     model = sequential(L.LSTM(4), L.Dense(1), shape=(None, F))

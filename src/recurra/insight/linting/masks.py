@@ -13,6 +13,7 @@ from recurra.insight.linting.view import (
     inner,
     kind,
     rank,
+    reached,
     shape_text,
     size_at,
 )
@@ -291,4 +292,41 @@ def summed_up_without_mask(view: View) -> Iterator[Found]:
             "Unless it picks single steps, what stands at padded steps goes into the result.",
             "Give its call an argument mask, set supports_masking = True, and leave padded steps "
             "out.",
+        )
+
+
+@rule(
+    "R210",
+    "warning",
+    "keras.layers.TimeDistributed around a layer that makes a mask",
+    "`Embedding(..., mask_zero=True)` itself, or `recurra.layers.TimeDistributed`",
+)
+def mask_not_made(view: View) -> Iterator[Found]:
+    """Keras's TimeDistributed calls its layer for every item, and asks it for no mask.
+
+    Embedding and Masking read any number of axes, and need no wrapper: a document of sentences of
+    words, (batch, sentences, words), gets a mask of the same shape.
+
+        y = keras.layers.TimeDistributed(Embedding(words, 16, mask_zero=True))(x)    # no mask
+        y = Embedding(words, 16, mask_zero=True)(x)
+        y = recurra.layers.TimeDistributed(LSTM(32))(y)
+    """
+    for node in view.nodes:
+        if node.class_name != "TimeDistributed" or node.mask_role == "makes":
+            continue
+        inside = argument(node, "layer")
+        if inside != "Masking" and not (inside == "Embedding" and argument(node, "mask_zero")):
+            continue
+        reader = next(reached(view, node.outputs[0], STEPWISE | MERGES), None)
+        given = None if reader is None else view.input(reader)
+        if reader is None or given is None or given.masked or "mask" in reader.others:
+            continue
+        yield Found(
+            node.path,
+            f"TimeDistributed {node.path!r} holds {inside}, and hands on no mask of it to "
+            f"{kind(reader)} {reader.path!r}.",
+            f"{reader.path!r} reads padding as if it were data.",
+            f"Use {inside} without TimeDistributed, which reads (batch, items, time_steps) too, "
+            "and recurra.layers.TimeDistributed around recurrent layers, or "
+            "recurra.layers.TimeDistributed in both places.",
         )

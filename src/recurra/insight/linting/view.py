@@ -90,6 +90,21 @@ class View:
         return f"{of}{maker.path!r}"
 
 
+def reached(view: View, tensor: int, passing: frozenset[str]) -> Iterator[Node]:
+    """The recurrent calls that read a tensor, or what such layers make of it."""
+    waiting, seen = [tensor], set()
+    while waiting:
+        current = waiting.pop(0)
+        for node in view.readers.get(current, []):
+            if current not in node.inputs or node.path in seen:
+                continue
+            seen.add(node.path)
+            if node.recurrent is not None:
+                yield node
+            elif node.class_name in passing:
+                waiting += node.outputs
+
+
 def inputs_of(node: Node) -> tuple[int, ...]:
     """Every tensor that a call is given."""
     others = (tensor for group in node.others.values() for tensor in group)

@@ -24,6 +24,7 @@ from recurra.insight.linting.view import (
     View,
     argument,
     kind,
+    reached,
     shape_text,
 )
 from recurra.insight.structure import Node
@@ -40,21 +41,6 @@ def _series(view: View, data: Data) -> Iterator[tuple[int, Array]]:
         tokens = any(reads_tokens(node) for node in view.readers.get(tensor, []))
         if array.ndim == 3 or (array.ndim == 2 and tokens):
             yield tensor, array
-
-
-def reached(view: View, tensor: int, passing: frozenset[str]) -> Iterator[Node]:
-    """The recurrent calls that read a tensor, or what such layers make of it."""
-    waiting, seen = [tensor], set()
-    while waiting:
-        current = waiting.pop(0)
-        for node in view.readers.get(current, []):
-            if current not in node.inputs or node.path in seen:
-                continue
-            seen.add(node.path)
-            if node.recurrent is not None:
-                yield node
-            elif node.class_name in passing:
-                waiting += node.outputs
 
 
 def _shown(padding: Padding) -> str:

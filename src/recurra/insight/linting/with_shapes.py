@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from recurra.insight.linting.data import Data
 from recurra.insight.linting.rules import Found, rule
-from recurra.insight.linting.view import STEPWISE, View, kind, rank, shape_text, size_at
-from recurra.insight.linting.with_data import reached
+from recurra.insight.linting.view import STEPWISE, View, kind, rank, reached, shape_text, size_at
 
 
 @rule(

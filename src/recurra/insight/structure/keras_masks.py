@@ -31,6 +31,8 @@ _USERS = (
 def makes_mask(layer: Any) -> bool:
     """Whether a layer makes a mask, by itself or for every item of a sequence."""
     while isinstance(layer, keras.layers.TimeDistributed):
+        if type(layer).compute_mask is keras.Layer.compute_mask:
+            return False  # Keras's own does not ask its layer for a mask
         layer = layer.layer
     return isinstance(layer, _MAKERS) and getattr(layer, "mask_zero", True)
 
