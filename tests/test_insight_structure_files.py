@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import pytest
 
 import quick_weights
+import recurra
 import recurra.layers as L
 from insight_zoo import made
 from recurra.insight import structure_of
@@ -51,6 +53,33 @@ def test_files_with_layers_that_there_is_no_code_for(tmp_path: Path) -> None:
     found = structure_of(tmp_path / "lambda.keras")
     assert shape_of(found, "twice") == (None, 4)
     assert "never run" in found.gaps[0]
+
+
+class Around(keras.Layer):
+    """As people write it: no get_config, so that Keras leaves its name out of the file."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.inside = L.LSTM(3, return_sequences=True)
+
+    def call(self, x: Any) -> Any:
+        return self.inside(x)
+
+
+def test_layers_without_names_in_the_file(tmp_path: Path) -> None:
+    stack = [L.LSTM(4, return_sequences=True), Around(name="a"), Around(name="b"), L.Dense(1)]
+    model = keras.Sequential([keras.Input((5, 2)), *stack])
+    model.save(tmp_path / "own.keras")
+    found = structure_of(tmp_path / "own.keras")
+    assert [node.path for node in found.nodes][1:3] == ["around", "around_1"]
+    assert [t.shape for t in found.tensors][-2:] == [(None, 5, 3), (None, 5, 1)]
+    assert sum(node.parameters for node in found.nodes) == model.count_params()
+    assert "the user's class Around" in found.gaps[0]
+    doubled = recurra.load(
+        tmp_path / "own.keras",
+        custom={"Around": lambda x, config, weights: x[..., :3]},
+    )
+    assert doubled.predict(np.zeros((2, 5, 2), "float32")).shape == (2, 5, 1)
 
 
 def test_without_keras(tmp_path: Path) -> None:

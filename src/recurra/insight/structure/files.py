@@ -116,7 +116,7 @@ def _gap(layer: Unknown) -> str:
     elif layer.is_keras:
         why = f"is a {layer.keras_class}, which the runtime has no code for"
     else:
-        why = f"is a {layer.keras_class}, a class of the user's whose code is not in the file"
+        why = f"is of the user's class {layer.keras_class}, whose code is not in the file"
     return f"The layer {layer.where!r} {why}, so what is inside of it is not known."
 
 

@@ -64,3 +64,22 @@ def name_of(entry: Mapping[str, Any]) -> str:
     if not isinstance(name, str):
         name = entry.get("name")
     return name if isinstance(name, str) else ""
+
+
+def give_names(entries: Iterable[dict[str, Any]]) -> None:
+    """Name the layers that have no name, as Keras does when it makes them anew.
+
+    A class without a `get_config` of its own may leave its name out of the file.
+    """
+    listed = list(entries)
+    taken = {name_of(entry) for entry in listed}
+    for entry in listed:
+        own = snake_case(class_of(entry))
+        if name_of(entry) or not own:
+            continue
+        name, again = own, 0
+        while name in taken:
+            again += 1
+            name = f"{own}_{again}"
+        taken.add(name)
+        entry["name"] = name

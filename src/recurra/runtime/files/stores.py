@@ -12,7 +12,14 @@ from typing import Any, NamedTuple
 
 from recurra.runtime.errors import ModelFileError
 from recurra.runtime.files.hdf5 import Dataset, File, Group
-from recurra.runtime.files.names import class_of, container_names, is_model, is_operation, name_of
+from recurra.runtime.files.names import (
+    class_of,
+    container_names,
+    give_names,
+    is_model,
+    is_operation,
+    name_of,
+)
 from recurra.runtime.files.saved import Place, Request
 from recurra.runtime.files.source import Source
 from recurra.runtime.layer import Array, Variable
@@ -36,13 +43,17 @@ class Entry(NamedTuple):
 
 
 def list_layers(source: Source, config: dict[str, Any]) -> dict[Place, Entry]:
-    """All layers of a model, those of nested models too, in the order of the configuration."""
+    """All layers of a model, those of nested models too, in the order of the configuration.
+
+    Those without a name are given one, in the configuration.
+    """
     found: dict[Place, Entry] = {}
 
     def visit(config: dict[str, Any], place: Place, on: bool) -> None:
         entries = config.get("layers")
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise source.fail(f"the model '{'/'.join(place)}' has no list of layers")
+        give_names(entry for entry in entries if not is_operation(entry))
         for entry in entries:
             if is_operation(entry):
                 continue
