@@ -148,6 +148,15 @@ def test_files_and_runtimes(tmp_path: Path) -> None:
     assert [f.code for f in insight.lint(recurra.load(path))] == expected
 
 
+def test_masks_that_a_saved_model_does_not_make(tmp_path: Path) -> None:
+    """Recurra's TimeDistributed hands on the mask; it is saved as Keras's, which does not."""
+    stack = [L.TimeDistributed(L.Embedding(9, 4, mask_zero=True)), L.TimeDistributed(L.GRU(4))]
+    model = keras.Sequential([keras.Input((3, T), dtype="int32"), *stack])
+    assert insight.lint(model) == []
+    model.save(tmp_path / "model.keras")
+    assert [f.code for f in insight.lint(tmp_path / "model.keras")] == ["R210"]
+
+
 def test_no_targets_of_a_runtime_are_missed(tmp_path: Path) -> None:
     """What only matters in training isn't told of what cannot be trained."""
     model = CASES["R205"][0][0]()

@@ -299,13 +299,14 @@ def summed_up_without_mask(view: View) -> Iterator[Found]:
     "R210",
     "warning",
     "keras.layers.TimeDistributed around a layer that makes a mask",
-    "`Embedding(..., mask_zero=True)` itself, or `recurra.layers.TimeDistributed`",
+    "`Embedding(..., mask_zero=True)` or `Masking()` without it",
 )
 def mask_not_made(view: View) -> Iterator[Found]:
     """Keras's TimeDistributed calls its layer for every item, and asks it for no mask.
 
     Embedding and Masking read any number of axes, and need no wrapper: a document of sentences of
-    words, (batch, sentences, words), gets a mask of the same shape.
+    words, (batch, sentences, words), gets a mask of the same shape. Recurra's TimeDistributed does
+    hand the mask on, but is saved as Keras's; so what loads the file makes none.
 
         y = keras.layers.TimeDistributed(Embedding(words, 16, mask_zero=True))(x)    # no mask
         y = Embedding(words, 16, mask_zero=True)(x)
@@ -326,7 +327,6 @@ def mask_not_made(view: View) -> Iterator[Found]:
             f"TimeDistributed {node.path!r} holds {inside}, and hands on no mask of it to "
             f"{kind(reader)} {reader.path!r}.",
             f"{reader.path!r} reads padding as if it were data.",
-            f"Use {inside} without TimeDistributed, which reads (batch, items, time_steps) too, "
-            "and recurra.layers.TimeDistributed around recurrent layers, or "
-            "recurra.layers.TimeDistributed in both places.",
+            f"Use {inside} without TimeDistributed: it reads inputs with more axes too, and masks "
+            "every item. Around recurrent layers use recurra.layers.TimeDistributed.",
         )

@@ -302,8 +302,7 @@ def _masks(layer: Layer, call: Call) -> None:
 
 
 def _makes(layer: Layer) -> bool:
-    while isinstance(layer, TimeDistributed):
-        layer = layer.layer
+    # TimeDistributed makes none of the layer that it holds, as in Keras.
     return layer.keras_class == "Masking" or (
         layer.keras_class == "Embedding" and bool(layer.config.get("mask_zero"))
     )
