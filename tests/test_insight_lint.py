@@ -201,6 +201,16 @@ def test_data_by_name_and_in_order() -> None:
         insight.lint(model, [[[1.0, 2.0], [1.0]], numbers(B, T)])
 
 
+@pytest.mark.parametrize("kind", [object, str, bytes])
+def test_texts_are_data_like_any_other(kind: type) -> None:
+    texts = np.array(["a b", "c"], kind)
+    assert insight.lint(keras.Sequential([keras.Input((T, F)), L.LSTM(4)]), texts) == []
+    a, b = keras.Input((T, F), name="a"), keras.Input((1,), name="b")
+    model = keras.Model([a, b], L.Concatenate()([L.LSTM(2)(a), b]))
+    found = insight.lint(model, [np.full((2, T, F), np.nan), texts], texts)
+    assert [finding.code for finding in found] == ["R502"]
+
+
 def test_the_side_of_the_padding_counts() -> None:
     model = CASES["R203"][0][0]()
     end = np.array([[1, 2, 3, 0, 0, 0], [4, 1, 0, 0, 0, 0], [1, 1, 2, 3, 4, 5]])

@@ -22,7 +22,8 @@ _SENTINELS = (-1.0, -9.0, -10.0, -99.0, -100.0, -999.0, -1000.0, -9999.0)
 class Data:
     """What `fit` or `predict` would be given.
 
-    x, y: arrays by the numbers of the model's input and output tensors.
+    x, y: arrays by the numbers of the model's input and output tensors; inputs of texts, which
+        models turn into numbers themselves, are left out.
     """
 
     x: Mapping[int, Array]
@@ -47,7 +48,8 @@ def data_of(structure: Structure, x: Any, y: Any = None) -> Data:
         maker = structure.maker(tensor)
         name = names[tensor] if maker is None else maker.path.split("/")[-1]
         outputs.setdefault(name, tensor)
-    return Data(_by_tensor("x", x, inputs), _by_tensor("y", y, outputs))
+    found = [_by_tensor("x", x, inputs), _by_tensor("y", y, outputs)]
+    return Data(*({t: a for t, a in each.items() if a.dtype.kind not in "OSTU"} for each in found))
 
 
 def _by_tensor(argument: str, given: Any, tensors: Mapping[str, int]) -> dict[int, Array]:
@@ -85,13 +87,17 @@ def _array(argument: str, value: Any) -> Array:
         array = np.asarray(value)
     except ValueError:
         array = np.empty((), object)
-    if array.dtype == object:
+    if array.dtype == object and not _is_text(array):
         raise ValueError(
             f"{argument} is no array of numbers: {type(value).__name__}, perhaps of rows of "
             "different lengths. Pad the rows to one length: keras.utils.pad_sequences(rows, "
             'padding="post").'
         )
     return array
+
+
+def _is_text(array: Array) -> bool:
+    return bool(array.ndim) and all(isinstance(value, (str, bytes)) for value in array.flat)
 
 
 @dataclass(frozen=True)
