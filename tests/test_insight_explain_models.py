@@ -113,6 +113,21 @@ def test_masks_are_followed_from_their_start_to_the_loss(translator):
 
 
 @pytest.mark.filterwarnings("ignore:Layer 'conv'.*masking")
+def test_masks_that_attention_and_means_use_are_told_without_states():
+    a, b = keras.Input((None, 3)), keras.Input((None, 3))
+    one = LSTM(2, return_sequences=True, name="one")(Masking(name="first")(a))
+    two = LSTM(2, return_sequences=True, name="two")(Masking(name="second")(b))
+    seen = keras.layers.MultiHeadAttention(1, 2, name="seen")(two, one)
+    both = keras.layers.Concatenate(name="both")([two, seen])
+    mean = keras.layers.GlobalAveragePooling1D(name="mean")(both)
+    masks = recurra.explain(keras.Model([a, b], mean)).facts.masks
+    assert list(masks)[-3:] == [
+        "`seen` uses it, and hands it on: padded steps get no weight.",
+        "`both` hands it on.",
+        "`mean` uses it: padded steps get no weight. It ends there.",
+    ]
+
+
 def test_a_mask_that_is_lost_before_a_recurrent_layer_is_told():
     x = keras.Input((None, 3))
     y = keras.layers.Conv1D(3, 2, name="conv")(Masking(name="masking")(x))

@@ -29,6 +29,22 @@ _WORDS = {
         "tensor only. They take padded steps for real ones.",
     ),
 }
+_WORDS["weighs"] = (
+    "uses it: padded steps get no weight. It ends there.",
+    "use it: padded steps get no weight. It ends there.",
+)
+_WORDS["weighs and passes"] = (
+    "uses it, and hands it on: padded steps get no weight.",
+    "use it, and hand it on: padded steps get no weight.",
+)
+_WORDS["takes"] = (
+    "is given it, and does with it what its own code says. It ends there.",
+    "are given it, and do with it what their own code says. It ends there.",
+)
+_WORDS["takes and passes"] = (
+    "is given it, and hands it on.",
+    "are given it, and hand it on.",
+)
 _WORDS["misses and passes"] = (
     f"{_WORDS['misses'][0]} Its output has the mask all the same.",
     f"{_WORDS['misses'][1]} Their outputs have the mask all the same.",
@@ -77,7 +93,7 @@ def _stations(flow: Flow) -> list[tuple[str, list[Node]]]:
         if verb == "none":
             continue
         if verb == "uses":
-            verb = "uses and passes" if goes_on else "uses"
+            verb = _use(node) + (" and passes" * goes_on)
         elif node.recurrent is not None and verb in ("passes", "loses"):
             verb = ("misses" if node.states else "is not given") + (" and passes" * goes_on)
         elif verb == "loses" and _recurrent_after(flow, node):
@@ -87,6 +103,22 @@ def _stations(flow: Flow) -> list[tuple[str, list[Node]]]:
         else:
             found.append((verb, [node]))
     return found
+
+
+_WEIGH = frozenset(
+    {
+        *("AdditiveAttention", "Attention", "GroupQueryAttention", "GroupedQueryAttention"),
+        *("MultiHeadAttention", "Average", "GlobalAveragePooling1D", "Maximum", "Minimum"),
+        *("BatchNormalization", "Softmax"),
+    }
+)
+"""Layers without states that leave padded steps out of what they sum up."""
+
+
+def _use(node: Node) -> str:
+    if node.recurrent is not None:
+        return "uses"
+    return "weighs" if node.class_name in _WEIGH else "takes"
 
 
 def _makes(node: Node) -> str:

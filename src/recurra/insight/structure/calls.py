@@ -253,6 +253,8 @@ def _roots(calls: Sequence[Call]) -> _Roots:
     for call in calls:
         if call.operation and call.inputs:
             found = frozenset().union(*(roots[v] for v in call.given()))
+            if call.class_name in ("OnesLike", "ZerosLike"):
+                found = frozenset()  # only the shape comes from there
             roots |= dict.fromkeys(call.outputs, found)
     return roots
 

@@ -15,7 +15,7 @@ from recurra.insight.structure.model import Structure
 from recurra.insight.structure.runtime import structure_of_graph, structure_of_runtime
 from recurra.runtime.build import INSIDE, Writer, wanted_variables
 from recurra.runtime.calls import MOST_LAYERS, references
-from recurra.runtime.create import MODELS, describe
+from recurra.runtime.create import MODELS, Description, describe
 from recurra.runtime.describe_model import Input, Model, Reader, read_shape
 from recurra.runtime.errors import ModelFileError, UnsupportedLayerError
 from recurra.runtime.files import Request, SavedModel, read
@@ -107,6 +107,13 @@ class Unknown(Layer):
         self.recurrent = described_recurrent(config, class_name, self.name) if known else None
 
 
+def _is_kerass(found: Description) -> bool:
+    """Whether a class is Keras's; old files do not say whose it is."""
+    return found.kind == "keras" or (
+        found.kind == "unknown" and found.class_name.startswith("ConvLSTM")
+    )
+
+
 def _gap(layer: Unknown) -> str:
     if layer.is_code:
         why = "is a Lambda, Python code that is never run from a file"
@@ -137,7 +144,7 @@ class _Reader(Reader):
                 return Input((None, *read_shape(shape, where)[1:]), str(found.config.get("dtype")))
             if found.class_name in MODELS and "layers" in found.config:
                 raise
-            layer = Unknown(found.config, where, found.class_name, found.kind == "keras")
+            layer = Unknown(found.config, where, found.class_name, _is_kerass(found))
             self.unknown.append(layer)
             if found.kind != "operation":
                 self.layers.append((place, layer))
