@@ -352,3 +352,83 @@ def test_without_matplotlib_the_error_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r'pip install "recurra\[plots\]"'):
         trace.plot()
+
+
+def texts_below(figure: Any) -> list[str]:
+    """What stands along the lowest axis."""
+    axes = [axes for axes in panels(figure).values() if axes.get_xticklabels()][-1]
+    return [label.get_text() for label in axes.get_xticklabels()]
+
+
+@pytest.mark.parametrize("kind", ["heatmap", "lines", "norms", "gradients"])
+def test_tokens_stand_at_their_steps_in_every_kind(trace: Trace, kind: Any) -> None:
+    tokens = [f"t{step}" for step in range(10)]
+    figure = plot(trace, "lstm", kind=kind, tokens=tokens, steps=slice(-5, None))
+    assert texts_below(figure) == ["t7", "t8", "t9", "", ""]
+    assert set(texts_below(plot(trace, "lstm", kind=kind, tokens=tokens, steps=(10, 12)))) == {""}
+    with pytest.raises(ValueError, match="tokens has 13 texts, and 'lstm' has 12 time steps"):
+        plot(trace, "lstm", kind=kind, tokens=["x"] * 13)
+
+
+def test_tokens_of_real_steps_stand_behind_the_padding(trace: Trace) -> None:
+    layer = trace["lstm"]
+    mask = np.ones((4, 12), bool)
+    mask[1, :8] = False
+    padded = replace(trace, layers={"lstm": replace(layer, mask=mask)})
+    for kind in ("heatmap", "lines", "norms"):
+        figure = plot(padded, "lstm", 1, kind=kind, tokens=list("abcd"))
+        assert texts_below(figure) == [""] * 8 + list("abcd")
+    figure = plot(padded, "lstm", 0, tokens=list("abcd"))
+    assert texts_below(figure) == list("abcd") + [""] * 8, "that row has no padding"
+
+
+@pytest.mark.parametrize("kind", ["heatmap", "norms", "saturation", "memory"])
+def test_texts_of_others_are_no_formulas(trace: Trace, kind: Any) -> None:
+    name = r"a$b_{$ \frac{1}{$ of $5"
+    layers = {each: replace(trace["lstm"], path=each) for each in (name, "other")}
+    named = replace(trace, layers=layers)
+    figure = plot(named, kind=kind, arrays="hidden_state", title=name)
+    figure.draw_without_rendering()
+    assert figure.get_suptitle() == name
+    assert not figure._suptitle.get_parse_math()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"arrays": []}, r"arrays=\[\]; expected a name"),
+        ({"arrays": [3]}, "arrays="),
+        ({"layer": []}, r"layer=\[\]; expected a layer's name"),
+        ({"layer": 0}, "layer=0; expected a layer's name"),
+        ({"units": "abc"}, "units='abc'; expected a unit's number"),
+        ({"units": [1.5]}, "units="),
+        ({"units": []}, "units="),
+        ({"steps": 3}, r"steps=3; expected \(start, stop\)"),
+        ({"steps": slice(0, 9, 2)}, "leaves steps out between others"),
+        ({"steps": ("a", 3)}, r"expected \(start, stop\)"),
+        ({"steps": (12, 15)}, "leaves nothing of 12 time steps"),
+        ({"width": 0}, "width=0; expected a number of inches"),
+        ({"width": float("nan")}, "width=nan; expected"),
+        ({"forecast": "x"}, "forecast='x'; expected True, or the number"),
+        ({"row": 1.7}, "row=1.7; expected the number of a row"),
+        ({"kind": "lines", "order": "zz"}, "order='zz'; expected 'unit' or 'peak'"),
+    ],
+)
+def test_arguments_of_no_meaning_are_named(trace: Trace, wrong: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        plot(trace, **wrong)
+
+
+def test_memory_that_is_not_known_is_told_from_memory_that_is_not_there(trace: Trace) -> None:
+    layer = trace["lstm"]
+    arrays = {name: np.full_like(values, np.nan) for name, values in layer.arrays.items()}
+    broken = replace(trace, layers={"lstm": replace(layer, arrays=arrays)})
+    with pytest.raises(ValueError, match="'lstm' has units without any gate value that is"):
+        plot(broken, kind="memory")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_row_of_padding_alone_is_drawn(trace: Trace) -> None:
+    layer = replace(trace["lstm"], mask=np.arange(4)[:, None] != np.zeros(12))
+    for kind in ("heatmap", "lines", "norms"):
+        plot(replace(trace, layers={"lstm": layer}), "lstm", 0, kind=kind)

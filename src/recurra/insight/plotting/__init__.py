@@ -17,8 +17,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
-import numpy as np
-
 from recurra.insight.tracing import LayerTrace, Trace
 from recurra.insight.tracing.names import resolve
 
@@ -65,7 +63,8 @@ def plot(
         steps: part of the time axis, slice(10, 50) or (10, 50); None for all.
         order: of the units in heat maps: "unit", or "peak" to sort them by the step at which their
             hidden state is largest in absolute value, which shows who follows whom.
-        tokens: a text for each step, written along the axis (up to 80 of them).
+        tokens: a text for each step of the row, or for each real one, written along the axis (up
+            to 80 of them).
         forecast: whether an output (batch, steps ahead) goes on where the input ends: True, or the
             number of the input's feature that it goes on with, in the same units.
         title: of the figure; None for one that says what is drawn.
@@ -92,15 +91,14 @@ def plot(
             "Trace.plot draws with matplotlib, which is not installed: "
             'pip install "recurra[plots]".'
         ) from error
-    from recurra.insight.plotting import along_time, by_unit
+    from recurra.insight.plotting import along_time, arguments, by_unit
     from recurra.insight.plotting.style import style
     from recurra.insight.plotting.view import View
 
     if kind not in get_args(Kind):
         raise ValueError(f"kind={kind!r}; expected one of {', '.join(get_args(Kind))}.")
-    if row is not None and not isinstance(row, (int, np.integer)):
-        raise ValueError(f"row={row!r}; expected the number of a row, such as 0, or None.")
-    chosen = _layers(trace, layer)
+    width = arguments.inches(width)
+    chosen = _layers(trace, arguments.layer_names(layer))
     for each in chosen:
         rows, length = each.arrays["hidden_state"].shape[:2]
         if not rows or not length:
@@ -111,13 +109,13 @@ def plot(
     view = View(
         trace=trace,
         layers=chosen,
-        row=row,
-        arrays=(arrays,) if isinstance(arrays, str) else arrays,
-        units=(units,) if isinstance(units, (int, np.integer)) else units,
-        steps=steps,
-        order=order,
+        row=arguments.row_number(row),
+        arrays=arguments.array_names(arrays),
+        units=arguments.unit_numbers(units),
+        steps=arguments.part_of_steps(steps),
+        order=arguments.unit_order(order),
         tokens=tokens,
-        forecast=forecast if isinstance(forecast, bool) else int(forecast),
+        forecast=arguments.forecast_of(forecast),
     )
     with style():
         match kind:
@@ -134,14 +132,14 @@ def plot(
         return by_unit.memory_figure(view, title, width)
 
 
-def _layers(trace: Trace, names: str | Sequence[str] | None) -> list[LayerTrace]:
+def _layers(trace: Trace, names: Sequence[str] | None) -> list[LayerTrace]:
     if not trace.layers:
         raise ValueError("The trace has no recurrent layers to draw.")
     if names is None:
         return list(trace.layers.values())
     own = {path: str(layer.info.get("layer_name", "")) for path, layer in trace.layers.items()}
     found: list[LayerTrace] = []
-    for name in (names,) if isinstance(names, str) else names:
+    for name in names:
         # Both directions for a wrapper's name, all cells for a stack's.
         several = [path for path in trace.layers if path.startswith(f"{name}/")]
         paths = [name] if name in trace.layers else several or [resolve(name, own)]

@@ -18,7 +18,6 @@ from recurra.insight.plotting.view import (
     first_step,
     headline,
     order_of,
-    texts_of,
     title_of,
     tokens_of,
     values_of,
@@ -67,7 +66,8 @@ def lines_figure(view: View, title: str | None, width: float) -> Any:
         shown = view.units
         if shown is None:
             hidden, mask = values_of(view, layer, "hidden_state")
-            moves = (hidden if mask is None else hidden[mask]).std(axis=0)
+            real = hidden if mask is None else hidden[mask]
+            moves = real.std(axis=0) if len(real) else np.zeros(hidden.shape[1])
             shown = sorted(int(unit) for unit in np.argsort(-moves)[:_DEFAULT_UNITS])
         here = replace(view, units=shown)
         prefix = f"{view.text(layer)}: " if several else ""
@@ -152,6 +152,7 @@ def _over_time(
     panels = []
     for name, text in names:
         by_steps: dict[int, list[tuple[str, Array, dict[str, Any]]]] = {}
+        tokens: dict[int, list[str] | None] = {}
         for number, layer in enumerate(view.layers):
             if name not in layer.arrays:
                 continue
@@ -164,9 +165,10 @@ def _over_time(
             window = view.window(len(curve))
             options = look.line_style(number)
             by_steps.setdefault(len(curve), []).append((layer.path, curve[window], options))
+            tokens.setdefault(len(curve), tokens_of(view, layer, all_rows=view.row is None))
         panels += [
-            lines(text, curves, len(curves[0][1]), log=log, height=1.6, tokens=texts_of(view))
-            for curves in by_steps.values()
+            lines(text, curves, len(curves[0][1]), log=log, height=1.6, tokens=tokens[steps])
+            for steps, curves in by_steps.items()
         ]
     which = "mean over all rows" if view.row is None else f"row {view.row}"
     return make_figure(panels, title or headline(view, which), width, first_step(view))

@@ -76,6 +76,12 @@ def memory_figure(view: View, title: str | None, width: float) -> Any:
         kept = np.sort(summary.memory.steps[units])[::-1]
         curves.append((number, layer.path, kept, summary.memory.gate))
         longest = max(longest, summary.time_steps)
+    nothing = [layer.path for layer in view.layers if _no_numbers(layer)]
+    if not curves and nothing:
+        raise ValueError(
+            f"{nothing[0]!r} has units without any gate value that is a finite number, so how long "
+            "they remember is not known; print(trace.summary()) tells more."
+        )
     if not curves:
         raise ValueError(
             "No layer here has a gate that says how long it remembers: LSTM and GRU with a sigmoid "
@@ -115,6 +121,12 @@ def memory_figure(view: View, title: str | None, width: float) -> Any:
         legend=len(curves) > 1,
         height=2.6,
     )
+
+
+def _no_numbers(layer: LayerTrace) -> bool:
+    """Whether a layer has gates, and nothing in them at any real step."""
+    gates = [gate for gate in summarize_layer(layer).gates.values() if gate.kind == "gate"]
+    return any(bool(np.isnan(gate.mean).any()) for gate in gates)
 
 
 def _formula(gate: str) -> str:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from recurra.insight.plotting import style as look
-from recurra.insight.plotting.panels import Panel, hatch_padding, label_steps
+from recurra.insight.plotting.panels import Panel, hatch_padding, label_steps, literally
 
 _BAR = 0.09  # inches: a colour bar's width
 _DPI = 150
@@ -46,7 +46,7 @@ def make_figure(
     )
     for index, panel in enumerate(panels):
         axes = figure.add_subplot(grid[index, 0])
-        axes.set_title(panel.title)
+        axes.set_title(panel.title, parse_math=False)
         drawn = panel.draw(axes)
         if panel.steps is not None:
             axes.set_xlim(-0.5, panel.steps - 0.5 + ahead)
@@ -85,7 +85,7 @@ def make_row(
     figure = _empty(width, (height or squares) + (1.05 if legend else 0.85), title)
     every = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (text, draw) in zip(every, panels, strict=True):
-        axes.set_title(text)
+        axes.set_title(text, parse_math=False)
         draw(axes)
     if label:
         every[0].set_ylabel(label)
@@ -93,9 +93,10 @@ def make_row(
         found: dict[str, Any] = {}
         for axes in every:
             found |= dict(zip(*axes.get_legend_handles_labels()[::-1], strict=True))
-        figure.legend(
+        legend_of = figure.legend(
             [*found.values()], [*found], loc="outside lower center", ncols=min(5, len(found))
         )
+        literally(legend_of)
     return figure
 
 
@@ -103,7 +104,7 @@ def _empty(width: float, height: float, title: str) -> Figure:
     layout = ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.03, hspace=0.0, wspace=0.015)
     figure = TraceFigure(figsize=(width, height), dpi=_DPI, layout=layout)
     FigureCanvasAgg(figure)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=9.5, fontweight="bold")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=9.5, fontweight="bold", parse_math=False)
     return figure
 
 

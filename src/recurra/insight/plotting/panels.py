@@ -179,7 +179,7 @@ def _name_curves(axes: Any, title: str, names: Sequence[str]) -> None:
     """A legend on the title's line, so that all panels stay equally wide, or else on the right."""
     letters = len(title) + sum(len(name) + 7 for name in names)
     if letters <= 15 * axes.figure.get_size_inches()[0]:
-        axes.legend(
+        legend = axes.legend(
             loc="lower right",
             bbox_to_anchor=(1.0, 1.0),
             ncols=len(names),
@@ -190,7 +190,7 @@ def _name_curves(axes: Any, title: str, names: Sequence[str]) -> None:
             borderpad=0.3,
         )
     else:
-        axes.legend(
+        legend = axes.legend(
             loc="upper left",
             bbox_to_anchor=(1.005, 1.0),
             ncols=1 + (len(names) - 1) // 10,
@@ -198,6 +198,13 @@ def _name_curves(axes: Any, title: str, names: Sequence[str]) -> None:
             labelspacing=0.25,
             borderaxespad=0,
         )
+    literally(legend)
+
+
+def literally(legend: Any) -> None:
+    """Let names of layers be no formulas, whatever signs they hold."""
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def hatch_padding(axes: Any, mask: Array | None) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from recurra.insight.plotting import style as look
 from recurra.insight.plotting.panels import Panel, Scale, heat_map, lines
-from recurra.insight.plotting.view import View, texts_of, values_of
+from recurra.insight.plotting.view import View, tokens_of, values_of
 from recurra.insight.tracing import LayerTrace
 
 Array = NDArray[Any]
@@ -26,7 +26,7 @@ def inputs(view: View) -> list[Panel]:
     panels = _series(view, layer, view.trace.inputs, "input")
     if not panels and len(view.layers) == 1 and "input" in layer.arrays:
         values, mask = values_of(view, layer, "input")
-        panels = [_curves_or_map("input of the layer", values, mask, view)]
+        panels = [_curves_or_map("input of the layer", values, mask, tokens_of(view, layer))]
     return panels
 
 
@@ -70,7 +70,7 @@ def _series(view: View, layer: LayerTrace, given: Mapping[str, Array], role: str
             curves = [(title, values[:, 0], points)]
             panels.append(lines(f"{title} (indices)", curves, len(values), mask))
             continue
-        panels.append(_curves_or_map(title, values, mask, view, further))
+        panels.append(_curves_or_map(title, values, mask, tokens_of(view, layer), further))
     return panels
 
 
@@ -80,10 +80,13 @@ def _named(role: str, name: str, among: Mapping[str, Array]) -> str:
 
 
 def _curves_or_map(
-    title: str, values: Array, mask: Array | None, view: View, further: Any = ()
+    title: str,
+    values: Array,
+    mask: Array | None,
+    tokens: list[str] | None,
+    further: Any = (),
 ) -> Panel:
     features = values.shape[1]
-    tokens = texts_of(view)
     if features <= _MOST_LINES:
         word = "feature " if features <= 4 else ""
         named = [(f"{word}{i}" if features > 1 else title, i) for i in range(features)]
@@ -176,4 +179,4 @@ def _ahead(view: View, name: str) -> Panel:
     ]
     _, mask = values_of(view, layer, "hidden_state")
     title = _named("prediction", name, view.trace.outputs)
-    return lines(title, curves, steps, mask, tokens=texts_of(view))
+    return lines(title, curves, steps, mask, tokens=tokens_of(view, layer))

@@ -23,7 +23,7 @@ class View:
     row: int | None
     arrays: Sequence[str] | None
     units: Sequence[int] | None
-    steps: Any
+    steps: slice | None
     order: str
     tokens: Sequence[str] | None
     forecast: bool | int = False
@@ -36,9 +36,8 @@ class View:
         """
         if self.steps is None:
             return slice(0, steps)
-        given = self.steps if isinstance(self.steps, slice) else slice(*self.steps)
-        start, stop, stride = given.indices(steps)
-        if stride != 1 or stop <= start:
+        start, stop, _ = self.steps.indices(steps)
+        if stop <= start:
             raise ValueError(
                 f"steps={self.steps!r} leaves nothing of {steps} time steps; pass (start, stop) "
                 f"with 0 <= start < stop <= {steps}."
@@ -138,15 +137,15 @@ def title_of(layer: LayerTrace, name: str) -> str:
     return f"{readable}  {symbols[name]}" if name in symbols else readable
 
 
-def texts_of(view: View) -> list[str] | None:
-    if view.tokens is None:
-        return None
-    tokens = [str(token) for token in view.tokens]
-    return tokens[view.window(len(tokens))]
-
-
-def tokens_of(view: View, layer: LayerTrace) -> list[str] | None:
+def tokens_of(view: View, layer: LayerTrace, *, all_rows: bool = False) -> list[str] | None:
     """The tokens that stand along a layer's axis.
+
+    As many as there are real steps are those steps' tokens: padding may stand before them.
+
+    Args:
+        view: what is to be drawn.
+        layer: whose axis it is.
+        all_rows: whether the figure is of all rows, so that none's padding matters.
 
     Raises:
         ValueError: if they are more than the layer has steps.
@@ -159,16 +158,21 @@ def tokens_of(view: View, layer: LayerTrace) -> list[str] | None:
             f"tokens has {len(view.tokens)} texts, and {layer.path!r} has {steps} time steps: pass "
             "those of one row, one per step."
         )
-    padded = [*(str(token) for token in view.tokens), *[""] * (steps - len(view.tokens))]
-    return padded[view.window(steps)]
+    texts = [""] * steps
+    places: Sequence[int] = range(steps)
+    if layer.mask is not None and not all_rows and len(view.tokens) < steps:
+        real = np.flatnonzero(layer.mask[view.row_of(layer)])
+        if len(real) == len(view.tokens):
+            places = real.tolist()
+    for place, token in zip(places, view.tokens, strict=False):
+        texts[place] = str(token)
+    return texts[view.window(steps)]
 
 
 def order_of(view: View, layer: LayerTrace) -> list[int] | None:
     """Units by the step at which they are furthest from zero; None to leave them as they are."""
     if view.order == "unit":
         return None
-    if view.order != "peak":
-        raise ValueError(f"order={view.order!r}; expected 'unit' or 'peak'.")
     values, mask = values_of(view, layer, "hidden_state")
     size = np.abs(values)
     if mask is not None:
