@@ -54,6 +54,13 @@ def first_step_backwards(wrong: bool) -> Any:
     return keras.Model(x, y[:, 0, :])
 
 
+@case("R106")
+def last_step_of_the_backward_layer(wrong: bool) -> Any:
+    x = series()
+    there, back = L.Bidirectional(L.LSTM(4, return_sequences=True), merge_mode=None)(x)
+    return keras.Model(x, L.Concatenate()([there[:, -1], back[:, -1 if wrong else 0]]))
+
+
 def decoded(arrange: Any) -> Any:
     x, y = series(), keras.Input((None, F), name="target")
     results = L.LSTM(4, return_state=True, name="encoder")(x)

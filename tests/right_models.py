@@ -248,6 +248,28 @@ def last_step_by_index() -> Any:
 
 
 @right
+def several_steps_by_index() -> Any:
+    x = keras.Input((T, F))
+    y = L.LSTM(4, return_sequences=True)(x)
+    return keras.Model(x, L.Dense(1)(L.Concatenate()([y[:, 0], y[:, -1]]))), None
+
+
+@right
+def both_ends_of_directions_apart() -> Any:
+    x = keras.Input((T, F))
+    there, back = L.Bidirectional(L.GRU(4, return_sequences=True), merge_mode=None)(x)
+    return keras.Model(x, L.Concatenate()([L.Dropout(0.1)(there)[:, -1], back[:, 0]])), None
+
+
+@right
+def both_ends_of_directions_joined() -> Any:
+    x = keras.Input((T, F))
+    y = L.Bidirectional(L.GRU(4, return_sequences=True))(x)
+    first, last = y[:, 0], y[:, -1]
+    return keras.Model(x, L.Concatenate()([last[:, :4], first[:, 4:]])), None
+
+
+@right
 def images_over_time() -> Any:
     stack = [L.ConvLSTM2D(2, 3, padding="same", return_sequences=True), L.BatchNormalization()]
     stack += [L.ConvLSTM2D(2, 3, padding="same"), L.Conv2D(1, 3, padding="same")]

@@ -276,8 +276,10 @@ def last_of_bidirectional(view: View) -> Iterator[Found]:
             maker = view.makers.get(maker.inputs[0]) if maker.inputs else None
         if maker is None or maker.recurrent is None or maker.class_name != "Bidirectional":
             continue
-        if not inner(maker.recurrent).return_sequences:
+        if not inner(maker.recurrent).return_sequences or _is_taken_apart(view, node):
             continue
+        if maker.recurrent.merge_mode is None and node.inputs[0] in _ways(view, maker.outputs[0]):
+            continue  # the forward layer's own sequence
         layer = inner(maker.recurrent)
         units = layer.cells[-1].units if layer.cells else None
         yield Found(
@@ -289,6 +291,23 @@ def last_of_bidirectional(view: View) -> Iterator[Found]:
             "without return_sequences: it joins the outputs at the ends that each direction "
             "reaches last.",
         )
+
+
+def _is_taken_apart(view: View, node: Node) -> bool:
+    """Whether only pieces of a call's result are used, such as one direction's units."""
+    readers = view.readers.get(node.outputs[0], [])
+    parts = {"GetItem", "Split", "Slice"}
+    returned = node.outputs[0] in view.structure.outputs
+    return bool(readers) and not returned and all(each.class_name in parts for each in readers)
+
+
+def _ways(view: View, tensor: int) -> set[int]:
+    """A tensor, and what layers that change nothing make of it."""
+    found = {tensor}
+    for node in view.nodes:
+        if node.class_name in ("Dropout", "Identity") and found & set(node.inputs):
+            found |= set(node.outputs)
+    return found
 
 
 @rule(
@@ -321,6 +340,8 @@ def first_of_sequence(view: View) -> Iterator[Found]:
             continue
         if size_at(tensor, 1) == 1 or not maker.recurrent.cells:
             continue
+        if view.readers[node.inputs[0]] != [node] or node.inputs[0] in view.structure.outputs:
+            continue  # other steps are used too
         yield Found(
             node.path,
             f"{node.path!r} takes step 0 of the sequence of {kind(maker)} {maker.path!r}.",
