@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -414,3 +416,42 @@ def test_json_of_something_else_is_refused() -> None:
         Structure.from_dict(data)
     with pytest.raises((KeyError, TypeError)):
         Structure.from_dict({"name": "x"})
+
+
+def test_threads_read_a_model_side_by_side() -> None:
+    """Every thread sees the model alone, and it keeps its own records of calls."""
+    meeting: list[threading.Barrier] = []  # brings threads into the call together, if it can
+
+    class Block(keras.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = L.LSTM(3, return_sequences=True)
+            self.norm = keras.layers.LayerNormalization()
+
+        def call(self, x: Any) -> Any:
+            x = x + self.norm(self.lstm(x))
+            for barrier in meeting:
+                with contextlib.suppress(threading.BrokenBarrierError):
+                    barrier.wait(0.5)
+            return x
+
+    model = keras.Sequential([keras.Input((5, 3)), Block(), Block(), keras.layers.Dense(1)])
+    layers = model._flatten_layers()
+    before = [(each._inbound_nodes, [*each._inbound_nodes]) for each in layers]
+    expected = structure_of(model)
+    found: list[Structure] = []
+
+    def run() -> None:
+        found.extend(structure_of(model) for _ in range(3))
+
+    meeting.append(threading.Barrier(3))
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 9
+    assert all(each == expected for each in found)
+    for layer, (nodes, held) in zip(layers, before, strict=True):
+        assert layer._inbound_nodes is nodes
+        assert [*nodes] == held

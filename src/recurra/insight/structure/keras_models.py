@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -64,7 +65,17 @@ def execution_paths(model: Any, x: Any = None) -> dict[int, list[str]]:
     return found
 
 
+_one_at_a_time = threading.RLock()
+"""Reading a model swaps its layers' records of their calls for a while (`follow`): another thread
+would take those for the model's, and put them back."""
+
+
 def _read(model: Any, x: Any) -> tuple[Structure, list[Call]]:
+    with _one_at_a_time:
+        return _read_alone(model, x)
+
+
+def _read_alone(model: Any, x: Any) -> tuple[Structure, list[Call]]:
     reader = Reader()
     graph = graph_of(model) if isinstance(model, keras.Model) else None
     if graph is not None:
