@@ -373,6 +373,13 @@ def a_target_per_step(wrong: bool) -> Any:
 
 
 @case("R405")
+def a_target_per_step_ahead(wrong: bool) -> Any:
+    """24 steps ahead by Dense(24), with targets of one feature: losses drop that axis."""
+    model = sequential(L.LSTM(4), L.Dense(24))
+    return model, numbers(), numbers(B, 23 if wrong else 24, 1)
+
+
+@case("R405")
 def classes_per_step(wrong: bool) -> Any:
     model = sequential(L.LSTM(4, return_sequences=True), L.Dense(5, activation="softmax"))
     return model, numbers(), np.zeros((B,) if wrong else (B, T), int)

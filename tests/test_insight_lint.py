@@ -124,6 +124,14 @@ def test_one_mistake_in_the_order_of_states_is_told_once() -> None:
     assert codes(lambda fh, fc, bh, bc: [join([fh, bh]), join([fc, bc])]) == []
 
 
+def test_a_single_step_made_by_the_model_is_not_the_datas_fault() -> None:
+    stack = [L.LSTM(3), L.RepeatVector(1, name="repeat"), L.LSTM(3, name="decoder")]
+    (found,) = insight.lint(keras.Sequential([keras.Input((T, F)), *stack]))
+    assert (found.code, found.where) == ("R102", "decoder")
+    assert "Let 'repeat' give as many steps" in found.advice
+    assert "axis 1" not in found.advice
+
+
 def test_errors_come_first_then_the_order_of_the_calls() -> None:
     x = keras.Input((1, F))
     y = L.LSTM(3, name="first", activation="relu")(x)
@@ -209,6 +217,16 @@ def test_texts_are_data_like_any_other(kind: type) -> None:
     model = keras.Model([a, b], L.Concatenate()([L.LSTM(2)(a), b]))
     found = insight.lint(model, [np.full((2, T, F), np.nan), texts], texts)
     assert [finding.code for finding in found] == ["R502"]
+
+
+def test_data_without_steps_or_rows() -> None:
+    model = keras.Sequential([keras.Input((None, F)), L.Masking(), L.LSTM(4)])
+    assert insight.lint(model, np.zeros((2, 0, F))) == []
+    assert insight.lint(model, np.zeros((0, T, F))) == []
+    words = keras.Sequential(
+        [keras.Input((None,), dtype="int32"), L.Embedding(9, 2, mask_zero=True), L.LSTM(4)]
+    )
+    assert insight.lint(words, np.zeros((2, 0), int)) == []
 
 
 def test_the_side_of_the_padding_counts() -> None:

@@ -140,6 +140,9 @@ def runs(same: Array) -> tuple[Array, Array, Array]:
         (batch,) each.
     """
     steps = same.shape[1]
+    if not steps:
+        none = np.zeros(len(same), int)
+        return none, none, none
     end = np.argmin(np.concatenate([same, np.zeros((len(same), 1), bool)], 1)[:, ::-1][:, 1:], 1)
     full = same.all(1)
     end = np.where(full, steps, end)

@@ -155,6 +155,8 @@ def sequences_for_single_targets(view: View, data: Data) -> Iterator[Found]:
                 "For one prediction per sequence leave return_sequences=True out of the last "
                 "recurrent layer; for one per step give targets of shape (batch, time_steps, n)."
             )
+        elif len(shape) == 3 and shape[1:] == (size_at(output, 1), 1):
+            continue  # losses drop a last axis of 1 where the output has an axis less
         elif rank(output) == 2 and (
             len(shape) == 3 or (len(shape) == 2 and shape[1] > 1 and size_at(output, 1) == 1)
         ):

@@ -107,13 +107,20 @@ def single_step(view: View) -> Iterator[Found]:
             if features is not None and features > 1
             else ""
         )
+        advice = f"Put time on axis 1: (batch, time_steps, features).{swap}"
+        maker = view.makers.get(node.inputs[0])
+        if maker is not None and maker.class_name in ("ExpandDims", "RepeatVector", "Reshape"):
+            advice = (
+                f"Let {maker.path!r} give as many steps as the output is to have, or take Dense "
+                f"in the place of {node.path!r} for an output of one step."
+            )
         yield Found(
             node.path,
             f"{kind(node)} {node.path!r} gets {shape_text(tensor)} from "
             f"{view.label(node.inputs[0])}: sequences of one step.",
             "It starts from zeros and stops after that step, so its recurrent weights have no "
             "effect at all.",
-            f"Put time on axis 1: (batch, time_steps, features).{swap}",
+            advice,
         )
 
 
