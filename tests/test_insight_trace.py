@@ -552,6 +552,13 @@ def edited(source: Path, target: Path, edit: Any) -> Path:
         (lambda d: d["layers"][0].update(cell=["lstm"]), "damaged"),
         (lambda d: d["layers"][0].update(arrays=[1]), "damaged"),
         (lambda d: d["layers"][0]["arrays"].pop("hidden_state"), "has no hidden_state"),
+        (lambda d: d["layers"][0].update(path=None), "path is None, which is no text"),
+        (lambda d: d["layers"][0]["info"].update(activations=-1), "activations of .* are -1"),
+        (lambda d: d["layers"][0]["info"].update(activations={"candidate": []}), "activations of"),
+        (
+            lambda d: d["layers"][0]["arrays"].update(input_gate=d["layers"][0]["arrays"]["input"]),
+            "has input_gate of shape",
+        ),
         (lambda d: d["layers"][0]["arrays"].update(input="inputs/99"), "'inputs/99' is missing"),
         (
             lambda d: d["layers"][0]["arrays"].update(input=d["outputs"]["forecast"]),

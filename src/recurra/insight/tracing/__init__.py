@@ -25,7 +25,8 @@ def trace(
     seeds are the same afterwards. What each recurrent layer was given is kept, and its scan is
     computed from that and its weights by Recurra's engine in NumPy, whatever the host and whoever's
     layers they are; so a loaded model gives the same numbers as the Keras model that was saved.
-    Traces of Keras models in several threads wait for each other.
+    Traces of Keras models in several threads wait for each other; training the model, or running a
+    stateful one, has to wait for its trace, which puts states and counters back.
 
     Args:
         model: a built Keras model (functional, Sequential, subclassed) or layer, of Keras's own or

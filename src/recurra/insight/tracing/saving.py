@@ -184,7 +184,7 @@ def _read(archive: zipfile.ZipFile, max_bytes: int) -> Trace:
     layers = {}
     for entry in data["layers"]:
         layer = LayerTrace(
-            path=str(entry["path"]),
+            path=_text(entry, "path"),
             cell=entry["cell"],
             arrays=arrays(entry["arrays"]),
             mask=arrays(entry["mask"]).get("mask"),
@@ -202,6 +202,12 @@ def _read(archive: zipfile.ZipFile, max_bytes: int) -> Trace:
         masks=arrays(data["masks"]),
         loss=None if data["loss"] is None else float(data["loss"]),
     )
+
+
+def _text(entry: Mapping[str, Any], key: str) -> str:
+    if not isinstance(entry[key], str):
+        raise ValueError(f"is damaged: a layer's {key} is {entry[key]!r}, which is no text.")
+    return str(entry[key])
 
 
 def _array(archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo], name: str) -> Array:
@@ -252,6 +258,17 @@ def _check(layer: LayerTrace) -> None:
                 f"is damaged: {layer.path!r} has {name} of shape {array.shape} beside hidden_state "
                 f"of shape {hidden.shape}."
             )
+    spec = layer.spec
+    of_units = set() if spec is None else {*spec.trace_names, *spec.state_outputs}
+    for name, array in named.items():
+        if name in of_units and array.shape[-1] != hidden.shape[-1]:
+            raise ValueError(
+                f"is damaged: {layer.path!r} has {name} of shape {array.shape} beside hidden_state "
+                f"of shape {hidden.shape}."
+            )
+    told = layer.info.get("activations", {})
+    if not isinstance(told, Mapping) or not all(isinstance(v, str) for v in told.values()):
+        raise ValueError(f"is damaged: the activations of {layer.path!r} are {told!r}.")
     if layer.mask is not None and (layer.mask.dtype != bool or layer.mask.ndim != 2):
         raise ValueError(
             f"is damaged: the mask of {layer.path!r} has {layer.mask.ndim} axes of "
