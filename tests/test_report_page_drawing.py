@@ -149,3 +149,30 @@ def test_pooled_steps(show: Show) -> None:
         page.keyboard.press("ArrowLeft")
         settle(page)
         assert "Steps 64–71" in page.locator(".card.at").inner_text()
+
+
+def test_statements_about_pooled_steps_are_about_all_of_them(show: Show) -> None:
+    means = np.zeros((3, 10))
+    means[2] = 0.03
+    means[1] = -0.5
+    low, high = means.copy(), means.copy()
+    low[0], high[0] = -0.99, 1.0  # swings, and its mean is nothing
+    low[1], high[1] = -0.6, -0.4
+    high[2, 6] = 0.29
+    rows = [blob(means)]
+    rows[0] |= {"low": blob(low)["data"], "high": blob(high)["data"]}
+    data = page_data([layer("lower", [array("hidden_state", [means], rows=rows)])], 78)
+    data["axes"][0].update(columns=10, stride=8)
+    with show(data, place="layer=lower&unit=2&step=20&range=8-47") as page:
+        assert page.locator(".card.at .unit-chip").all_inner_texts() == ["0", "1", "2"]
+        chips = page.locator(".active-units .unit-chip")
+        chips.first.wait_for()
+        assert chips.all_inner_texts() == ["1"]
+        page.get_by_text("means of the steps in a column").wait_for()
+        peak = page.locator(".card.unit .peaks button").first
+        assert peak.inner_text().split() == ["steps", "48–55", "0.29"]
+        page.locator("#threshold").fill("0.6")
+        page.wait_for_function("() => !document.querySelector('.active-units .unit-chip')")
+        told = page.locator(".card.range").inner_text()
+        assert "None for certain" in told
+        assert "nothing to compare" not in told

@@ -202,7 +202,13 @@ def test_long_sequences_of_many_units(show: Show) -> None:
         assert tokens.count() == steps
         here = tokens.nth(cursors(page)[0])
         assert "here" in here.get_attribute("class")
-        assert here.is_visible()
+        page.wait_for_function(
+            """() => {
+                const [box, token] = [".tokens", ".here"].map((name) =>
+                    document.querySelector(name).getBoundingClientRect());
+                return box.top <= token.top && token.bottom <= box.bottom;
+            }"""
+        )
         page.set_viewport_size({"width": 1440, "height": 300})
         page.evaluate("() => scrollTo(0, 0)")
         settle(page)

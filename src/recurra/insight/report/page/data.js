@@ -44,7 +44,7 @@ class Numbers {
     this.channels = channels;
     this.columns = columns;
     this.stride = stride;
-    this.ends = new Map();
+    this.reach = new Map();
     this.fixed = null; // ends of the palette, for numbers that are stored as they are
   }
 
@@ -79,7 +79,7 @@ class Numbers {
     if (blob.range) return blob.range;
     if (this.fixed) return this.fixed;
     const key = `${row}/${channel}`;
-    if (!this.ends.has(key)) {
+    if (!this.reach.has(key)) {
       let low = Infinity;
       let high = -Infinity;
       const all = this.decode(row);
@@ -87,9 +87,9 @@ class Numbers {
         if (all[i] < low) low = all[i];
         if (all[i] > high) high = all[i];
       }
-      this.ends.set(key, low <= high ? [low, high] : [0, 0]);
+      this.reach.set(key, low <= high ? [low, high] : [0, 0]);
     }
-    return this.ends.get(key);
+    return this.reach.get(key);
   }
 
   at(row, channel, column) {
@@ -129,6 +129,21 @@ class Numbers {
       line.high = cut(this.decode(row, "high"));
     }
     return line;
+  }
+
+  /** The least and greatest value of a column's steps; both the value itself for a single step. */
+  ends(row, channel, column) {
+    const place = channel * this.columns + column;
+    const pooled = Boolean(this.blobs[row].low);
+    return ["low", "high"].map((part) =>
+      this.read(row, channel, this.decode(row, pooled ? part : "data")[place])
+    );
+  }
+
+  /** Of these two the one that is further from zero. */
+  peak(row, channel, column) {
+    const [low, high] = this.ends(row, channel, column);
+    return -low > high ? low : high;
   }
 
   /** Codes of one byte, averaged over 2 ** level columns: what heat maps are drawn from. */

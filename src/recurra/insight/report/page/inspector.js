@@ -149,7 +149,7 @@ class Inspector {
   mostActive(layer, row, column) {
     const { numbers } = layer.hidden;
     if (!numbers.has(row)) return "";
-    const units = span(numbers.channels).map((unit) => ({ unit, mean: numbers.at(row, unit, column) }));
+    const units = span(numbers.channels).map((unit) => ({ unit, mean: numbers.peak(row, unit, column) }));
     units.sort((a, b) => Math.abs(b.mean) - Math.abs(a.mean) || a.unit - b.unit);
     return el(
       "div",
@@ -190,7 +190,9 @@ class Inspector {
     const row = blobRow(layer);
     const { numbers } = layer.hidden;
     if (!numbers.has(row)) return "";
-    const line = numbers.line(row, state.unit).mean;
+    const line = Float64Array.from({ length: numbers.columns }, (_, i) =>
+      numbers.peak(row, state.unit, i)
+    );
     const order = span(line.length).filter((i) => !Number.isNaN(line[i]));
     order.sort((a, b) => Math.abs(line[b]) - Math.abs(line[a]) || a - b);
     const apart = Math.max(1, Math.floor(line.length / 50));
@@ -207,7 +209,8 @@ class Inspector {
         "ol",
         {},
         peaks.map((i) => {
-          const step = i * numbers.stride;
+          const [step, end] = stepsAt(layer.axis, i * numbers.stride);
+          const where = end > step ? `steps ${count(step)}–${count(end)}` : `step ${count(step)}`;
           const token = tokenAt(layer.axis, state.row, step);
           return el(
             "li",
@@ -216,13 +219,13 @@ class Inspector {
               "button",
               {
                 type: "button",
-                title: `Go to step ${count(step)}`,
+                title: `Go to ${where}`,
                 onclick: () => {
                   putCursor(layer.axis, step);
                   reveal(layer.axis, step);
                 },
               },
-              el("span", { class: "muted", text: `step ${count(step)}` }),
+              el("span", { class: "muted", text: where }),
               token ? el("span", { class: "token", text: visible(token) }) : "",
               el("span", { class: "n", text: numbers.text(row, state.unit, line[i], true) })
             )
@@ -233,7 +236,6 @@ class Inspector {
   }
 }
 
-/** On small screens the inspector is a sheet over the lower part of the page. */
 /** Where there is no place beside the views, the inspector lies over them when it is asked for. */
 function toggleInspector() {
   const inspector = document.getElementById("inspector");

@@ -307,8 +307,9 @@ function liveliest(layer) {
   for (let unit = 0; unit < numbers.channels; unit++) {
     let [n, sum, squares] = [0, 0, 0];
     for (let i = 0; i < numbers.columns; i += sample) {
-      const value = numbers.at(row, unit, i);
-      if (!Number.isNaN(value)) [n, sum, squares] = [n + 1, sum + value, squares + value * value];
+      for (const value of numbers.ends(row, unit, i)) {
+        if (!Number.isNaN(value)) [n, sum, squares] = [n + 1, sum + value, squares + value * value];
+      }
     }
     const spread = n ? squares / n - (sum / n) ** 2 : -1;
     if (spread > most + 1e-12) [most, chosen] = [spread, unit];

@@ -80,13 +80,14 @@ class RangeCard {
     this.active.replaceChildren(
       units.length
         ? unitChips(layer, units.slice(0, 40), range)
-        : el("p", { class: "muted", text: "None: take a shorter range, or lower the threshold." }),
+        : el("p", { class: "muted", text: this.noneText(layer) }),
       units.length > 40 ? el("p", { class: "muted", text: `and ${count(units.length - 40)} more` }) : ""
     );
     this.similar.replaceChildren();
     const compared = units.length ? units.slice(0, MOST_UNITS) : strongestUnits(activities);
     if (!compared.length) {
-      this.similarNote.textContent = "No unit leaves zero in this range: there is nothing to compare.";
+      this.similarNote.textContent =
+        `No unit has more than |h| = ${LITTLE} in this range: there is nothing to compare.`;
       return;
     }
     const which = units.length
@@ -94,7 +95,8 @@ class RangeCard {
       : `the ${plural(compared.length, "unit")} furthest from zero here`;
     this.similarNote.textContent =
       `Ranges of the same length in which ${which} ${compared.length === 1 ? "takes" : "take"} the ` +
-      "most similar course (1 = the same); padded steps are left out. Click one to go there.";
+      "most similar course (1 = the same); padded steps are left out. Click one to go there." +
+      (axes[layer.axis].stride > 1 ? " Compared are means of the steps in a column." : "");
     const outer = row % (layer.outer || 1);
     jobs.add(
       "similar",
@@ -102,9 +104,20 @@ class RangeCard {
     );
   }
 
+  noneText(layer) {
+    const { stride } = axes[layer.axis];
+    const what = "take a shorter range, or lower the threshold.";
+    if (stride === 1) return `None: ${what}`;
+    return (
+      `None for certain: of each column's ${count(stride)} steps only the least and the greatest h ` +
+      `are known, and a unit that changes its sign between them may pass zero. Else ${what}`
+    );
+  }
+
   showMatches(layer, matches) {
     if (!matches.length) {
-      this.similarNote.textContent = "Nothing alike was found outside of this range.";
+      const means = axes[layer.axis].stride > 1 ? ", going by means of the steps in a column" : "";
+      this.similarNote.textContent = `Nothing alike was found outside of this range${means}.`;
     }
     this.similar.replaceChildren(...matches.map((match) => this.match(layer, match)));
   }

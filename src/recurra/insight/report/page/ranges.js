@@ -3,9 +3,13 @@
 
 const PARTS = 6; // a range is compared in up to so many parts, so that its course counts
 const MOST_UNITS = 32;
+const LITTLE = 0.02; // |h| of a unit that is not worth comparing
 const MOST_MATCHES = 8;
 
-/** Every unit's least |h| over a range of steps, its mean h there, and its root mean square. */
+/**
+ * Every unit's least |h| over a range of steps, its mean h there, and the root mean square of what
+ * it reaches. In columns of several steps a unit may have been anywhere between their ends.
+ */
 function rangeActivity(layer, row, from, to) {
   const { numbers } = layer.hidden;
   const first = Math.max(0, columnOf(numbers, from));
@@ -13,6 +17,9 @@ function rangeActivity(layer, row, from, to) {
   const out = [];
   const all = numbers.decode(row);
   const floats = numbers.floats(row);
+  const pooled = Boolean(numbers.blobs[row].low);
+  const lows = pooled ? numbers.decode(row, "low") : all;
+  const highs = pooled ? numbers.decode(row, "high") : all;
   for (let unit = 0; unit < numbers.channels; unit++) {
     const start = unit * numbers.columns;
     const [low, high] = floats ? [0, 254] : numbers.range(row, unit);
@@ -24,10 +31,13 @@ function rangeActivity(layer, row, from, to) {
     for (let column = first; column <= last; column++) {
       const stored = all[start + column];
       if (floats ? Number.isNaN(stored) : stored === MISSING) continue;
-      const value = low + stored * scale;
-      least = Math.min(least, Math.abs(value));
-      sum += value;
-      squares += value * value;
+      const bottom = low + lows[start + column] * scale;
+      const top = low + highs[start + column] * scale;
+      const size = Math.max(Math.abs(bottom), Math.abs(top));
+      const crosses = bottom < 0 && top > 0;
+      least = Math.min(least, crosses ? 0 : Math.min(Math.abs(bottom), Math.abs(top)));
+      sum += low + stored * scale;
+      squares += size * size;
       n++;
     }
     const size = n ? Math.sqrt(squares / n) : 0;
@@ -47,7 +57,7 @@ function threshold(activities) {
 /** Where no unit is active all along: those that are furthest from zero on the whole. */
 function strongestUnits(activities) {
   return activities
-    .filter((one) => one.size > 0.02)
+    .filter((one) => one.size > LITTLE)
     .sort((a, b) => b.size - a.size)
     .slice(0, MOST_UNITS / 2);
 }
@@ -55,7 +65,7 @@ function strongestUnits(activities) {
 function activeUnits(activities, limit) {
   return activities
     .filter((one) => one.least >= limit)
-    .sort((a, b) => Math.abs(b.mean) - Math.abs(a.mean));
+    .sort((a, b) => b.size - a.size);
 }
 
 /** Sums over the columns before each one, of some units, less each unit's own mean. */

@@ -163,7 +163,8 @@ class UnitTable {
     const chosen = state.layer === this.layer.index ? this.layer.shown[state.unit] : null;
     for (const line of this.body.children) {
       line.classList.toggle("chosen", line.unit === chosen);
-      line.setAttribute("aria-selected", String(line.unit === chosen));
+      if (line.unit === chosen) line.setAttribute("aria-current", "true");
+      else line.removeAttribute("aria-current");
     }
   }
 }
