@@ -88,6 +88,22 @@ def test_the_way_of_the_data_keeps_chains_together(translator):
     assert shapes["decoder"] == ("B", "T2", 5)
 
 
+def test_every_letter_of_the_shapes_is_told(translator):
+    assert translator.text(80).rstrip().splitlines()[-1] == (
+        "B sequences in the batch; T, T2 time steps"
+    )
+    assert "; T2 time steps;" in " ".join(translator["decoder"].text(80).split())
+
+
+def test_the_way_says_who_reads_backwards():
+    x = keras.Input((None, 3))
+    y = LSTM(4, go_backwards=True, name="back")(x)
+    model = keras.Model(x, LSTM(2)(keras.layers.RepeatVector(3)(y)))
+    (back,) = [step for step in recurra.explain(model).facts.steps if step.path == "back"]
+    assert back.note == "go_backwards: reads the last step first"
+    assert "after the first step, which it reads last" in back.made[0].meaning
+
+
 def test_a_decoders_states_come_from_the_encoder(translator):
     text = " ".join(translator["decoder"].text(80).split())
     assert "At first, h and c: encoder.state_h, encoder.state_c, given as initial_state." in text
@@ -112,7 +128,6 @@ def test_masks_are_followed_from_their_start_to_the_loss(translator):
     assert "after the last real step" in translator["encoder"].facts.results.states[0].meaning
 
 
-@pytest.mark.filterwarnings("ignore:Layer 'conv'.*masking")
 def test_masks_that_attention_and_means_use_are_told_without_states():
     a, b = keras.Input((None, 3)), keras.Input((None, 3))
     one = LSTM(2, return_sequences=True, name="one")(Masking(name="first")(a))
@@ -128,6 +143,7 @@ def test_masks_that_attention_and_means_use_are_told_without_states():
     ]
 
 
+@pytest.mark.filterwarnings("ignore:Layer 'conv'.*masking")
 def test_a_mask_that_is_lost_before_a_recurrent_layer_is_told():
     x = keras.Input((None, 3))
     y = keras.layers.Conv1D(3, 2, name="conv")(Masking(name="masking")(x))

@@ -20,7 +20,7 @@ from recurra.insight.explanation.document import (
 from recurra.insight.explanation.findings import findings_section
 from recurra.insight.explanation.layer_facts import LayerFacts
 from recurra.insight.explanation.results import Equality, Result, is_cell, wraps
-from recurra.insight.explanation.sizes import MEANINGS, letters_in, shape_text
+from recurra.insight.explanation.sizes import legend, shape_text
 from recurra.insight.linting import Finding
 
 Detail = Literal["brief", "normal", "full"]
@@ -70,9 +70,9 @@ def _aside(facts: LayerFacts) -> str:
 def _legend(facts: LayerFacts, detail: Detail) -> str:
     """What the letters in shapes and equations stand for."""
     shapes = [facts.shape, *(result.shape for result in facts.results.results)]
-    letters = letters_in(*shapes, *(w.shape for cell in _all_cells(facts) for w in cell.weights))
+    letters = legend(*shapes, *(w.shape for cell in _all_cells(facts) for w in cell.weights))
     signs = [_SIGNS] if detail != "brief" and any(c.known for c in _all_cells(facts)) else []
-    return "; ".join([*(f"{letter} {MEANINGS[letter]}" for letter in letters), *signs])
+    return "; ".join([*letters, *signs])
 
 
 def _all_cells(facts: LayerFacts) -> list[CellFacts]:

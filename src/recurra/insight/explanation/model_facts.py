@@ -236,7 +236,8 @@ def _source(flow: Flow, index: int) -> str:
 def _title(node: Node, facts: LayerFacts | None) -> str:
     if facts is None:
         return node.class_name
-    units = ", ".join(str(cell.units) for cell in facts.leaf.cells)
+    stacks = [", ".join(str(cell.units) for cell in leaf.cells) for leaf in facts.unlike()]
+    units = " and ".join(dict.fromkeys(stacks))
     if facts.leaf.layer.class_name.startswith("ConvLSTM"):
         return f"{facts.title}, {units} filters"
     return f"{facts.title}, {units} units" if units else facts.title
@@ -254,6 +255,8 @@ def _note(flow: Flow, node: Node) -> str:
     if node.states:
         makers = dict.fromkeys(_source(flow, index).partition(":")[0] for index in node.states)
         notes.append(f"initial_state ← {', '.join(makers)}")
+    if node.recurrent is not None and node.recurrent.go_backwards:
+        notes.append("go_backwards: reads the last step first")
     return "; ".join(notes)
 
 

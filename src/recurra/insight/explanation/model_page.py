@@ -8,7 +8,7 @@ from recurra.insight.explanation.document import Content, Document, Part, Sectio
 from recurra.insight.explanation.findings import findings_section
 from recurra.insight.explanation.layer_page import Detail, engine_section
 from recurra.insight.explanation.model_facts import Made, ModelFacts, Step, shown
-from recurra.insight.explanation.sizes import MEANINGS, letters_in, shape_text
+from recurra.insight.explanation.sizes import legend, shape_text
 from recurra.insight.linting import Finding
 
 _MANY = 30
@@ -50,8 +50,7 @@ def model_document(
 
 
 def _foot(facts: ModelFacts) -> str:
-    letters = letters_in(*(made.shape for step in facts.steps for made in step.made))
-    return "; ".join(f"{letter} {MEANINGS[letter]}" for letter in letters)
+    return "; ".join(legend(*(made.shape for step in facts.steps for made in step.made)))
 
 
 # --- The way ---

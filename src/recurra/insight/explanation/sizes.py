@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 Size = int | str
@@ -17,6 +18,9 @@ MEANINGS = {
     "U": "units",
 }
 """What the letters stand for; other letters are sizes that the model leaves open."""
+
+
+_LETTER = re.compile(r"[A-Z]\d*")
 
 
 def symbolic(shape: Sequence[int | None] | None, letters: str = "BTF") -> SymbolicShape:
@@ -83,7 +87,18 @@ def columns(first: int, width: Size) -> str:
     return f"{times(first, width)}:{times(first + 1, width)}"
 
 
-def letters_in(*shapes: Sequence[Size]) -> list[str]:
-    """The letters of shapes that `MEANINGS` tells about, in its order."""
-    found = {letter for shape in shapes for size in shape for letter in str(size)}
-    return [letter for letter in MEANINGS if letter in found]
+def legend(*shapes: Sequence[Size]) -> list[str]:
+    """What the letters of shapes stand for, in the order of `MEANINGS`.
+
+    Example:
+        >>> legend(("B", "T", 8), ("B", "T2", "2·U"))
+        ['B sequences in the batch', 'T, T2 time steps', 'U units']
+    """
+    found = sorted({each for s in shapes for size in s for each in _LETTER.findall(str(size))})
+    named = {
+        letter: [each for each in found if each.rstrip("0123456789") == letter]
+        for letter in MEANINGS
+    }
+    return [
+        f"{', '.join(named[letter])} {MEANINGS[letter]}" for letter in MEANINGS if named[letter]
+    ]
