@@ -104,3 +104,13 @@ def test_findings_notes_and_gaps_are_told(show: Show) -> None:
             }"""
         )
         assert page.locator("#notes").evaluate("(notes) => notes === document.activeElement")
+
+
+def test_a_diagram_of_an_ordinary_model_is_whole(show: Show) -> None:
+    data = story()
+    svg = '<svg xmlns="http://www.w3.org/2000/svg" width="300" height="{0}" viewBox="0 0 300 {0}"/>'
+    for tall, whole in ((680, True), (2000, False)):
+        data["diagram"] = svg.format(tall)
+        with show(data) as page:
+            cut = page.locator(".diagram").evaluate("(box) => box.scrollHeight > box.clientHeight")
+            assert cut != whole

@@ -8,7 +8,17 @@ import numpy as np
 
 import report_page_use
 from report_page_data import HOSTILE, array, layer, page_data, series, story
-from report_page_use import Show, colour, plot_of, readout, settle, spot
+from report_page_use import (
+    Show,
+    colour,
+    looks_blue,
+    looks_empty,
+    looks_orange,
+    plot_of,
+    readout,
+    settle,
+    spot,
+)
 
 browser, show = report_page_use.browser, report_page_use.show
 
@@ -135,6 +145,18 @@ def test_many_outputs_are_compared_on_one_scale(show: Show) -> None:
         legends = page.locator("#data .legend").all_inner_texts()
         assert "greatest of the line" in legends[0]
         assert legends[1].split() == ["0", "11", "own", "scale"]
+
+
+def test_scores_of_both_signs_have_zero_in_the_middle(show: Show) -> None:
+    data = story()
+    scores = np.repeat(np.arange(-4.0, 8.0)[:, None], 40, axis=1)
+    data["series"] = [series("scores", "output", [scores] * 2)]
+    with show(data) as page:
+        plot = page.locator("#data .plot.heat")
+        assert looks_blue(colour(plot, 0.5, 0.5 / 12))
+        assert looks_empty(colour(plot, 0.5, 4.5 / 12))
+        assert looks_orange(colour(plot, 0.5, 11.5 / 12))
+        assert page.locator("#data .legend").inner_text().split() == ["−7", "7", "own", "scale"]
 
 
 def test_probabilities_over_time_show_the_true_class(show: Show) -> None:

@@ -194,10 +194,13 @@ function seriesHeat(entry, mates = []) {
   const order = Int32Array.from(span(entry.channels.length));
   const fixed = entry.kind === "probabilities";
   const truth = fixed ? mates[0] : null;
-  const ends = fixed ? [0, 1] : entry.role === "input" ? null : endsOf(entry.numbers);
+  let ends = fixed ? [0, 1] : entry.role === "input" ? null : endsOf(entry.numbers);
+  // Of scores of both signs zero is the middle.
+  const signed = !fixed && ends && ends[0] < 0 && ends[1] > 0;
+  if (signed) ends = [-Math.max(-ends[0], ends[1]), Math.max(-ends[0], ends[1])];
   const source = {
     numbers: entry.numbers,
-    scale: fixed ? "unit" : "range",
+    scale: fixed ? "unit" : signed ? "symmetric" : "range",
     range: ends,
     symbol: entry.name,
     label: `${ROLES[entry.role]} ${entry.name}`,
