@@ -64,6 +64,8 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sourcelink = False
+# The summaries would be fetched, which browsers refuse where the site is read from files.
+html_show_search_summary = False
 html_show_copyright = False
 highlight_language = "text"
 pygments_style = "friendly"
