@@ -426,6 +426,35 @@ def test_time_distributed_makes_rows_of_items() -> None:
     np.testing.assert_allclose(layer.arrays["state_h"], expected, atol=1e-6)
 
 
+class ByHand(keras.Model):
+    """A forecaster that feeds its cell by itself."""
+
+    def __init__(self) -> None:
+        super().__init__(name="by_hand")
+        self.warm = LSTM(2, return_state=True, name="warm")
+        self.cell = LSTMCell(2, name="cell")
+
+    def call(self, x: Any) -> Any:
+        y, *states = self.warm(x)
+        for _ in range(2):
+            y, states = self.cell(x[:, -1], states)
+        return y
+
+
+def test_cells_that_a_model_calls_by_itself_are_named() -> None:
+    model = ByHand()
+    x = numbers(2, 4, 3)
+    model(x)
+    with pytest.warns(UserWarning, match="'cell': a cell that is called step by step"):
+        trace = recurra.trace(model, x)
+    assert list(trace) == ["warm"]
+    nodes = [node for node in trace.structure.nodes if node.class_name == "LSTMCell"]
+    assert [node.output_names for node in nodes] == [("output", "state_h", "state_c")] * 2
+    (gap,) = trace.structure.gaps
+    assert "RNN(LSTMCell(...)) would be shown" in gap
+    assert gap in recurra.explain(model).facts.gaps
+
+
 def test_stateful_layers_in_time_distributed_are_left_out() -> None:
     wrapped = TimeDistributed(LSTM(2, stateful=True, name="own"), name="items")
     wrapped(numbers(2, 3, 4, 3))

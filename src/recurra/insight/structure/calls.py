@@ -102,10 +102,15 @@ def assemble(
     seen: dict[str, int] = {}
     counted: set[Hashable] = set()
     names: dict[Value, str] = {}
+    alone: dict[str, str] = {}
     for call in kept:
         seen[call.path] = times = seen.get(call.path, 0) + 1
         call.path = path = call.path if times == 1 else f"{call.path}:{times}"
         labels = output_names(call.recurrent, len(call.outputs))
+        own = ("output", *CELL_STATES.get(call.class_name, ()))
+        if call.recurrent is None and call.class_name in CELL_STATES:
+            labels = own if len(own) == len(labels) else labels
+            alone.setdefault(call.path.partition(":")[0], call.class_name)
         for value, label in zip(call.outputs, labels, strict=True):
             names.setdefault(value, path if value is call.outputs[0] else f"{path}:{label}")
         nodes.append(
@@ -139,7 +144,19 @@ def assemble(
         inputs=tuple(numbers[v] for v in inputs),
         outputs=tuple(numbers[v] for v in outputs),
         source=source,
-        gaps=tuple(gaps),
+        gaps=(*gaps, *(_of_cell(path, class_name) for path, class_name in alone.items())),
+    )
+
+
+CELL_STATES = {f"{spec.layer}Cell": spec.state_outputs for spec in CELLS.values()}
+"""What cells return behind their output, by their class."""
+
+
+def _of_cell(path: str, class_name: str) -> str:
+    return (
+        f"The cell {path!r} ({class_name}) is called step by step by the model's own code, not by "
+        "a layer: how its states go on is not told, and recurra.trace does not show it. A layer "
+        f"RNN({class_name}(...)) would be shown."
     )
 
 

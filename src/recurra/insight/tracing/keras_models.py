@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,8 @@ from keras import ops, tree
 from keras.src import backend
 from keras.src.backend.common import global_state
 
-from recurra.insight.structure import Structure
+from recurra.insight.structure import Node, Structure
+from recurra.insight.structure.calls import CELL_STATES
 from recurra.insight.structure.keras_models import execution_paths, structure_of_keras
 from recurra.insight.tracing import keras_layers, keras_scans, names
 from recurra.insight.tracing.described import described, in_order, names_of
@@ -103,6 +105,13 @@ def trace_keras(
                 for path, layer in traces.items()
             }
         structure = described(model, lambda: structure_of_keras(model, captured.x))
+    alone = [node.path for node in structure.nodes if _is_cell(node) and ":" not in node.path]
+    if alone and layers is None:
+        warnings.warn(
+            f"{', '.join(map(repr, alone))}: a cell that is called step by step by the model's own "
+            "code is not traced; a layer RNN(cell) would be.",
+            stacklevel=3,
+        )
     return Trace(
         layers=in_order(traces, structure),
         structure=structure,
@@ -111,6 +120,10 @@ def trace_keras(
         masks=_named(captured.mask, structure, "input"),
         loss=value,
     )
+
+
+def _is_cell(node: Node) -> bool:
+    return node.recurrent is None and node.class_name in CELL_STATES
 
 
 def capture(model: Any, x: Any, mask: Any = None, layers: Any = None, prefix: str = "") -> Captured:
