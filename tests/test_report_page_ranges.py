@@ -7,7 +7,7 @@ import pytest
 
 import chromium
 import report_page_use
-from report_page_data import HOSTILE, array, layer, page_data, story
+from report_page_data import HOSTILE, array, floats, layer, page_data, story
 from report_page_use import (
     Show,
     colour,
@@ -130,7 +130,7 @@ def test_a_range_names_its_active_units_and_its_like(show: Show) -> None:
         )
         assert sorted(found[:2]) == [["0", "25", "29"], ["1", "12", "16"]]
         scores = [float(text) for text in matches.locator(".n").all_inner_texts()]
-        assert scores[0] > 0.95
+        assert scores[0] > 0.9
         assert scores == sorted(scores, reverse=True)
         assert max(scores[2:], default=0) < 0.8, "a unit that is always on makes nothing alike"
         for row, first, last in found:
@@ -143,6 +143,22 @@ def test_a_range_names_its_active_units_and_its_like(show: Show) -> None:
         assert page.locator(".card.range h3").inner_text() == "Steps 12–16 (5)"
         assert set(cursors(page)) == {12}
         page.wait_for_selector('.similar button[data-row="0"]')
+
+
+def test_only_the_same_values_are_the_same(show: Show) -> None:
+    given = [-0.355, -0.018, -0.278, -0.3, 0.1, -0.293, -0.146, 0.355, -0.004, -0.6, -0.35, -0.02]
+    hidden = np.array(given)[None]
+    arrays = [array("hidden_state", [hidden], rows=[floats(hidden)])]
+    with show(page_data([layer("lower", arrays)], 12), place="row=0&layer=lower&range=0-0") as page:
+        page.wait_for_selector(".similar button")
+        found = page.locator(".similar button").evaluate_all(
+            "(all) => all.map((one) => [one.dataset.from, one.querySelector('.n').textContent])"
+        )
+        assert [int(step) for step, _ in found[:4]] == [10, 3, 5, 2], "the nearest first"
+        scores = [float(score) for _, score in found]
+        assert scores == sorted(scores, reverse=True)
+        assert 0.9 < scores[0] < 1
+        assert not {"1", "4", "7", "8"} & {step for step, _ in found}
 
 
 def test_the_threshold_decides_which_units_are_active(show: Show) -> None:

@@ -95,7 +95,7 @@ class RangeCard {
       : `the ${plural(compared.length, "unit")} furthest from zero here`;
     this.similarNote.textContent =
       `Ranges of the same length in which ${which} ${compared.length === 1 ? "takes" : "take"} the ` +
-      "most similar course (1 = the same); padded steps are left out. Click one to go there." +
+      "most similar course (1 = the same values); padded steps are left out. Click one to go there." +
       (axes[layer.axis].stride > 1 ? " Compared are means of the steps in a column." : "");
     const outer = row % (layer.outer || 1);
     jobs.add(

@@ -5,6 +5,7 @@ const PARTS = 6; // a range is compared in up to so many parts, so that its cour
 const MOST_UNITS = 32;
 const LITTLE = 0.02; // |h| of a unit that is not worth comparing
 const MOST_MATCHES = 8;
+const UNLIKE = 0.3; // what ranges score that have nothing to do with each other: 1 - 1 / √2
 
 /**
  * Every unit's least |h| over a range of steps, its mean h there, and the root mean square of what
@@ -68,12 +69,17 @@ function activeUnits(activities, limit) {
     .sort((a, b) => b.size - a.size);
 }
 
-/** Sums over the columns before each one, of some units, less each unit's own mean. */
-function runningSums(layer, row, units) {
+/**
+ * Sums over the columns before each one, of some units, less each unit's mean: its own, or one that
+ * is given, so that rows can be compared. `spread` is how far they are from it, all together.
+ */
+function runningSums(layer, row, units, means = null) {
   const { numbers } = layer.hidden;
   const { columns } = numbers;
   const all = numbers.decode(row);
   const empty = new Int32Array(columns + 1);
+  const middles = [];
+  let variance = 0;
   const sums = units.map((unit, k) => {
     const out = new Float64Array(columns + 1);
     let total = 0;
@@ -85,13 +91,18 @@ function runningSums(layer, row, units) {
       if (k === 0) empty[i + 1] = empty[i] + (none ? 1 : 0);
       out[i + 1] = none ? NaN : value;
     }
-    const mean = seen ? total / seen : 0;
+    const mean = means ? means[k] : seen ? total / seen : 0;
+    let squares = 0;
     for (let i = 0; i < columns; i++) {
-      out[i + 1] = out[i] + (Number.isNaN(out[i + 1]) ? 0 : out[i + 1] - mean);
+      const away = Number.isNaN(out[i + 1]) ? 0 : out[i + 1] - mean;
+      squares += away * away;
+      out[i + 1] = out[i] + away;
     }
+    middles.push(mean);
+    variance += seen ? squares / seen : 0;
     return out;
   });
-  return { sums, empty, columns };
+  return { sums, empty, columns, means: middles, spread: Math.sqrt(variance) };
 }
 
 /** The means of each part of a range of `length` columns from `start`, one unit after the other. */
@@ -110,9 +121,10 @@ function pattern({ sums }, start, length, parts, out) {
 }
 
 /**
- * The ranges most like the chosen one, best first: {row, from, to, score}. The score is the cosine
- * between the active units' courses, each unit's mean taken off. Ranges with padded steps, and
- * those that overlap the chosen one or a better match, are left out.
+ * The ranges most like the chosen one, best first: {row, from, to, score}. The score is 1 less the
+ * distance between the active units' courses, as a share of how far both are from the units' means
+ * (or of how far units usually are, where that is more): 1 for the same values only. Ranges with
+ * padded steps, and those that overlap the chosen one or a better match, are left out.
  */
 function* similarRanges(layer, range, row, outer, units, found) {
   const { numbers } = layer.hidden;
@@ -125,22 +137,23 @@ function* similarRanges(layer, range, row, outer, units, found) {
   const wanted = new Float64Array(chosen.length * parts);
   const own = runningSums(layer, home, chosen);
   const size = pattern(own, first, length, parts, wanted);
+  const usual = own.spread * Math.sqrt(parts);
   yield;
   const all = [];
   const here = new Float64Array(wanted.length);
-  for (let blob = 0; blob < layer.hidden.rows.length && size > 1e-6; blob++) {
+  for (let blob = 0; blob < layer.hidden.rows.length && size + usual > 1e-6; blob++) {
     if (!numbers.has(blob)) continue;
-    const sums = blob === home ? own : runningSums(layer, blob, chosen);
+    const sums = blob === home ? own : runningSums(layer, blob, chosen, own.means);
     const scores = [];
     for (let start = 0; start + length <= sums.columns; start++) {
       if (start % 512 === 511) yield;
       if (sums.empty[start + length] > sums.empty[start]) continue;
       if (blob === home && start < first + length && start + length > first) continue;
       const other = pattern(sums, start, length, parts, here);
-      if (other < 0.05 * size) continue;
-      let dot = 0;
-      for (let k = 0; k < wanted.length; k++) dot += wanted[k] * here[k];
-      scores.push({ blob, start, score: dot / (size * other) });
+      let apart = 0;
+      for (let k = 0; k < wanted.length; k++) apart += (wanted[k] - here[k]) ** 2;
+      const score = 1 - Math.sqrt(apart) / Math.max(size + other, usual);
+      if (score > UNLIKE) scores.push({ blob, start, score });
     }
     all.push(...best(scores, length, MOST_MATCHES));
     yield;
@@ -162,7 +175,7 @@ function best(scores, length, most) {
   scores.sort((a, b) => b.score - a.score);
   const taken = [];
   for (const one of scores) {
-    if (taken.length >= most || one.score <= 0) break;
+    if (taken.length >= most) break;
     if (taken.every((other) => Math.abs(other.start - one.start) >= length)) taken.push(one);
   }
   return taken;
