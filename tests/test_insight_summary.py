@@ -359,3 +359,22 @@ def test_the_way_back_through_next_to_nothing(steps: int) -> None:
     assert found.states["hidden_state"].shape == (2, steps, 5)
     assert found.dx is not None
     assert found.dx.shape == x.shape
+
+
+def test_gates_of_convolutions_are_summed_up() -> None:
+    """As an LSTM's: each filter at each place is a unit."""
+    random = np.random.default_rng(0)
+    names = ("input_gate", "forget_gate", "candidate", "output_gate", "cell_state", "hidden_state")
+    arrays = {name: random.uniform(0.5, 0.9, (2, 4, 3, 2)).astype("float32") for name in names}
+    arrays["input_gate"][:, :, 0, 0] = 0.99
+    arrays["forget_gate"][:] = 0.9
+    gates = dict.fromkeys(names[:4], "sigmoid") | {"candidate": "tanh"}
+    info = {"class_name": "ConvLSTM1D", "filters": 2, "activations": gates}
+    summary = summarize_layer(
+        LayerTrace("conv", None, {"input": np.zeros((2, 4, 5, 1), "float32"), **arrays}, info=info)
+    )
+    assert list(summary.gates) == list(names[:4])
+    assert list(summary.gates["input_gate"].high) == [1, 0, 0, 0, 0, 0]
+    assert summary.memory is not None
+    assert summary.memory.gate == "forget_gate"
+    assert len(summary.memory.steps) == 6

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from recurra.cells import CELLS
 from recurra.insight.tracing import statistics
 from recurra.insight.tracing.statistics import Array
 
@@ -278,10 +279,18 @@ def gate_activations(layer: LayerTrace) -> dict[str, str]:
 
     SimpleRNN's only gate is its hidden state, and not among them.
     """
-    if layer.spec is None:
+    kind = _computes_as(layer)
+    if kind is None:
         return {}
     known = layer.info.get("activations") or {}
-    return {gate: str(known.get(gate, "")) for gate in layer.spec.gates if gate in layer.arrays}
+    return {gate: str(known.get(gate, "")) for gate in CELLS[kind].gates if gate in layer.arrays}
+
+
+def _computes_as(layer: LayerTrace) -> str | None:
+    """The cell whose gates a layer has: a ConvLSTM's are those of an LSTM at every place."""
+    if layer.cell is None and "filters" in layer.info and "forget_gate" in layer.arrays:
+        return "lstm"
+    return layer.cell
 
 
 def _gate(values: NDArray[np.floating], keep: Any, activation: str) -> GateSummary:
@@ -296,7 +305,7 @@ def _gate(values: NDArray[np.floating], keep: Any, activation: str) -> GateSumma
 
 
 def _memory(layer: LayerTrace, gates: Mapping[str, GateSummary]) -> Memory | None:
-    name = _KEEPS.get(layer.cell or "")
+    name = _KEEPS.get(_computes_as(layer) or "")
     if name is None or name not in gates or gates[name].kind != "gate":
         return None
     mean = gates[name].mean
