@@ -341,6 +341,7 @@ def test_stateful_models_keep_their_states() -> None:
             r"shape \(1, 3\); expected a target for each of the 4",
         ),
         ({"loss": lambda outputs: 1.5}, "loss gave a float; expected a tensor"),
+        ({"loss": np.zeros((4, 3)), "y": "mse"}, "y is <U3 .str.; expected numbers, the targets"),
     ],
 )
 def test_a_loss_needs_what_it_compares(given: dict[str, Any], message: str) -> None:

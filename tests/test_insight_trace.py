@@ -265,6 +265,8 @@ def test_single_layers_and_lazily_built_models() -> None:
 
 
 def test_what_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"got LSTMCell 'alone', a cell.*RNN\(cell\)"):
+        recurra.trace(LSTMCell(2, name="alone"), numbers(2, 3))
     with pytest.raises(TypeError, match="expected a Keras model or layer.* got int"):
         recurra.trace(3, numbers(2, 4, 3))
     with pytest.raises(FileNotFoundError, match="nothing.keras"):

@@ -86,6 +86,12 @@ def trace(
             "trace(model, x): expected a Keras model or layer, what recurra.load gave, or the path "
             f"of a model's file; got {type(model).__name__}."
         )
+    is_model = any(cls.__name__ == "Model" for cls in type(model).__mro__)
+    if hasattr(model, "state_size") and not (is_model or hasattr(model, "return_sequences")):
+        raise TypeError(
+            f"trace(model, x): got {type(model).__name__} {model.name!r}, a cell, which computes a "
+            "single step; trace the layer that runs it: RNN(cell)."
+        )
     from recurra.insight.tracing.keras_models import trace_keras
 
     return trace_keras(model, x, mask, layers, loss, y)

@@ -67,6 +67,11 @@ def _target(value: Any) -> Any:
     if backend.is_tensor(value):
         return value
     array = np.asarray(value)
+    if array.dtype.kind in "USO":
+        raise ValueError(
+            f"y is {array.dtype} ({type(value).__name__}); expected numbers, the targets. The loss "
+            "is loss=, as in loss='mse', y=targets."
+        )
     if array.dtype == np.float64:
         array = array.astype(keras.config.floatx())
     return ops.convert_to_tensor(array)
