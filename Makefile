@@ -34,6 +34,11 @@ PY_DIRS := $(wildcard src tests examples benchmarks tools docs)
 IN_HERE := KERAS_HOME="$$PWD/.cache/keras" MPLCONFIGDIR="$$PWD/.cache/matplotlib" XDG_CACHE_HOME="$$PWD/.cache" \
   TF_CPP_MIN_LOG_LEVEL=2
 
+# The tests make many small models alike: what JAX has compiled for one serves the next. A folder for each target, so
+# that no two of them write the same file at once.
+COMPILED_ONCE = JAX_COMPILATION_CACHE_DIR="$$PWD/.cache/$@" JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 \
+  JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
+
 # Tests that are about the host in KERAS_BACKEND, whichever it is; all others run once, on JAX.
 ON_EVERY_HOST := $(addprefix tests/,$(addsuffix .py,\
   test_accelerate test_checkpoint_hosts test_compat test_layers_on_hosts test_right_where_keras_is_wrong test_rnn test_run\
@@ -106,9 +111,9 @@ test-hosts: $(VENV)/installed-dev $(TF_VENV)/installed
 # $(1): host, $(2): its Python, $(3): what pytest runs unless TESTS says otherwise.
 define test-on
 	@echo "Tests on $(1)"
-	@KERAS_BACKEND=$(1) $(IN_HERE) $(2) -m pytest $(or $(TESTS),$(3))
+	@KERAS_BACKEND=$(1) $(IN_HERE) $(COMPILED_ONCE) $(2) -m pytest $(or $(TESTS),$(3))
 	@$(if $(TESTS),,echo "Keras's own tests of these layers on $(1), with Recurra enabled" && \
-	  KERAS_BACKEND=$(1) $(IN_HERE) $(2) tests/run_keras_suite.py -q)
+	  KERAS_BACKEND=$(1) $(IN_HERE) $(COMPILED_ONCE) $(2) tests/run_keras_suite.py -q)
 endef
 
 test-jax: $(VENV)/installed-dev
@@ -116,7 +121,7 @@ test-jax: $(VENV)/installed-dev
 
 test-programs: $(VENV)/installed-dev
 	@echo "Tests on no host"
-	@KERAS_BACKEND=jax $(IN_HERE) $(PY) -m pytest $(or $(TESTS),$(OF_NO_HOST))
+	@KERAS_BACKEND=jax $(IN_HERE) $(COMPILED_ONCE) $(PY) -m pytest $(or $(TESTS),$(OF_NO_HOST))
 
 test-torch: $(VENV)/installed-dev
 	$(call test-on,torch,$(PY),$(ON_EVERY_HOST) $(ON_TORCH))
