@@ -127,10 +127,8 @@ class Explanation(Mapping[str, "Explanation"]):
     def _diagram(self) -> str:
         if isinstance(self.facts, LayerFacts):
             return ""
-        try:
-            from recurra.insight.diagram import diagram_svg  # type: ignore[import-untyped,unused-ignore]
-        except ImportError:
-            return ""
+        from recurra.insight.diagram import diagram_svg
+
         return diagram_svg(self.structure)
 
     # --- The layers inside ---
